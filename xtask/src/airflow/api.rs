@@ -1,0 +1,287 @@
+//! Airflow's stable REST API, as far as the `Pipeline` role may use it.
+//!
+//! <https://airflow.apache.org/docs/apache-airflow/2.7.1/stable-rest-api-ref.html>
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use data_encoding::BASE64;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::config::Settings;
+use crate::error::Failure;
+
+/// How long one answer may take.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// The API of one Airflow.
+#[derive(Debug, Clone)]
+pub(crate) struct Api {
+    agent: ureq::Agent,
+    url: String,
+    authorization: String,
+}
+
+/// `GET /health`
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Health {
+    /// Of the metadata database.
+    pub(crate) metadatabase: Component,
+    /// Of the scheduler.
+    pub(crate) scheduler: Scheduler,
+}
+
+/// One part of `/health`.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Component {
+    /// `healthy` or not.
+    pub(crate) status: Option<String>,
+}
+
+/// The scheduler's part of `/health`.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Scheduler {
+    /// `healthy` where its last heartbeat is at most 30 s old.
+    pub(crate) status: Option<String>,
+    /// ISO 8601.
+    pub(crate) latest_scheduler_heartbeat: Option<String>,
+}
+
+/// An entry of `GET /dags`.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Dag {
+    /// Its id.
+    pub(crate) dag_id: String,
+    /// A paused DAG is not scheduled.
+    pub(crate) is_paused: bool,
+    /// ISO 8601; `None` where nothing is due.
+    pub(crate) next_dagrun_create_after: Option<String>,
+}
+
+/// An entry of `GET /importErrors`.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct ImportError {
+    /// Path in the container.
+    pub(crate) filename: String,
+    /// Python's traceback.
+    pub(crate) stack_trace: String,
+}
+
+/// A DAG run.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(crate) struct DagRun {
+    /// `manual__…` or `scheduled__…`
+    pub(crate) dag_run_id: String,
+    /// `queued`, `running`, `success` or `failed`.
+    pub(crate) state: String,
+    /// `manual`, `scheduled`, `backfill` or `dataset_triggered`.
+    pub(crate) run_type: String,
+    /// ISO 8601.
+    pub(crate) start_date: Option<String>,
+    /// ISO 8601.
+    pub(crate) end_date: Option<String>,
+}
+
+/// A task instance of a run.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub(crate) struct TaskInstance {
+    /// The task's id.
+    pub(crate) task_id: String,
+    /// `None` while nothing decided about it.
+    pub(crate) state: Option<String>,
+    /// Seconds of the last try.
+    pub(crate) duration: Option<f64>,
+    /// ISO 8601.
+    pub(crate) start_date: Option<String>,
+    /// From 1; 0 before the first.
+    pub(crate) try_number: u32,
+}
+
+impl Api {
+    /// The API that `.env` names, by the least-privilege user.
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let login = format!(
+            "{}:{}",
+            settings.or("AIRFLOW_API_USERNAME", "xtask"),
+            settings.or("AIRFLOW_API_PASSWORD", "")
+        );
+        let agent = ureq::Agent::config_builder()
+            .timeout_global(Some(ANSWER))
+            .http_status_as_error(false)
+            // A proxy of the surroundings has no business on loopback.
+            .proxy(None)
+            .build()
+            .into();
+        Self {
+            agent,
+            url: settings.webserver_url(),
+            authorization: format!("Basic {}", BASE64.encode(login.as_bytes())),
+        }
+    }
+
+    /// What the webserver says of itself; needs no login.
+    pub(crate) fn health(&self) -> Result<Health> {
+        self.get("/health", "ask Airflow for its health")
+    }
+
+    /// Every active DAG.
+    pub(crate) fn dags(&self) -> Result<Vec<Dag>> {
+        #[derive(Deserialize)]
+        struct Page {
+            dags: Vec<Dag>,
+        }
+        let page: Page = self.get("/api/v1/dags?limit=100&only_active=true", "list the DAGs")?;
+        Ok(page.dags)
+    }
+
+    /// DAG files that cannot be imported.
+    pub(crate) fn import_errors(&self) -> Result<Vec<ImportError>> {
+        #[derive(Deserialize)]
+        struct Page {
+            import_errors: Vec<ImportError>,
+        }
+        let page: Page = self.get("/api/v1/importErrors?limit=100", "list import errors")?;
+        Ok(page.import_errors)
+    }
+
+    /// The newest runs of a DAG, newest first.
+    pub(crate) fn runs(&self, dag: &str, limit: usize) -> Result<Vec<DagRun>> {
+        #[derive(Deserialize)]
+        struct Page {
+            dag_runs: Vec<DagRun>,
+        }
+        let path = format!("/api/v1/dags/{dag}/dagRuns?order_by=-start_date&limit={limit}");
+        let page: Page = self.get(&path, "list the DAG's runs")?;
+        Ok(page.dag_runs)
+    }
+
+    /// One run.
+    pub(crate) fn run(&self, dag: &str, run: &str) -> Result<DagRun> {
+        let path = format!("/api/v1/dags/{dag}/dagRuns/{}", encode(run));
+        self.get(&path, "read the run")
+    }
+
+    /// The tasks of a run.
+    pub(crate) fn tasks(&self, dag: &str, run: &str) -> Result<Vec<TaskInstance>> {
+        #[derive(Deserialize)]
+        struct Page {
+            task_instances: Vec<TaskInstance>,
+        }
+        let path = format!("/api/v1/dags/{dag}/dagRuns/{}/taskInstances", encode(run));
+        let page: Page = self.get(&path, "read the run's tasks")?;
+        Ok(page.task_instances)
+    }
+
+    /// Ids of a DAG's tasks, in the order in which they run.
+    pub(crate) fn task_order(&self, dag: &str) -> Result<Vec<String>> {
+        #[derive(Deserialize)]
+        struct Page {
+            tasks: Vec<Task>,
+        }
+        #[derive(Deserialize)]
+        struct Task {
+            task_id: String,
+            downstream_task_ids: Vec<String>,
+        }
+        let page: Page = self.get(&format!("/api/v1/dags/{dag}/tasks"), "list the DAG's tasks")?;
+        let mut left = page.tasks;
+        let mut order = Vec::new();
+        // A task comes when none of those that are left leads to it.
+        while let Some(at) = left.iter().position(|task| {
+            !left
+                .iter()
+                .any(|other| other.downstream_task_ids.contains(&task.task_id))
+        }) {
+            order.push(left.remove(at).task_id);
+        }
+        Ok(order)
+    }
+
+    /// Starts a run.
+    pub(crate) fn trigger(&self, dag: &str, conf: &Value) -> Result<DagRun> {
+        let what = "start the run";
+        let response = self
+            .agent
+            .post(format!("{}/api/v1/dags/{dag}/dagRuns", self.url))
+            .header("authorization", &self.authorization)
+            .send_json(json!({ "conf": conf }));
+        read(what, &self.url, response)
+    }
+
+    /// The log of one try of a task, as text.
+    pub(crate) fn log(&self, dag: &str, run: &str, task: &str, attempt: u32) -> Result<String> {
+        let path = format!(
+            "{}/api/v1/dags/{dag}/dagRuns/{}/taskInstances/{task}/logs/{attempt}?full_content=true",
+            self.url,
+            encode(run)
+        );
+        let response = self
+            .agent
+            .get(path)
+            .header("authorization", &self.authorization)
+            .header("accept", "text/plain")
+            .call();
+        let mut response = response
+            .map_err(|error| unreachable_at(&self.url, "read the task's log", error.into()))?;
+        response
+            .body_mut()
+            .read_to_string()
+            .context("failed to read the task's log")
+    }
+
+    fn get<T: DeserializeOwned>(&self, path: &str, what: &str) -> Result<T> {
+        let response = self
+            .agent
+            .get(format!("{}{path}", self.url))
+            .header("authorization", &self.authorization)
+            .call();
+        read(what, &self.url, response)
+    }
+}
+
+fn read<T: DeserializeOwned>(
+    what: &str,
+    url: &str,
+    response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+) -> Result<T> {
+    let mut response = response.map_err(|error| unreachable_at(url, what, error.into()))?;
+    let status = response.status().as_u16();
+    if response.status().is_success() {
+        return response
+            .body_mut()
+            .read_json()
+            .with_context(|| format!("failed to {what}: Airflow's answer is no JSON that fits"));
+    }
+    let body: Value = response.body_mut().read_json().unwrap_or_default();
+    let said = body["detail"]
+        .as_str()
+        .or_else(|| body["title"].as_str())
+        .unwrap_or("no reason given");
+    let failure = Failure::tool(format!(
+        "failed to {what}: Airflow answers {status}, {said}"
+    ));
+    Err(match status {
+        401 => failure.hint(
+            "AIRFLOW_API_PASSWORD in .env is not the one that Airflow knows; \
+             cargo xtask init sets it",
+        ),
+        403 => failure.hint("cargo xtask init gives the API user its role again"),
+        404 => failure.hint("cargo xtask status"),
+        _ => failure.hint("cargo xtask logs airflow-webserver"),
+    }
+    .into())
+}
+
+fn unreachable_at(url: &str, what: &str, error: anyhow::Error) -> anyhow::Error {
+    Failure::tool(format!("failed to {what}: nothing answers at {url}"))
+        .hint("cargo xtask up")
+        .because(error)
+        .into()
+}
+
+/// A run id holds `+` and `:`.
+fn encode(text: &str) -> String {
+    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
+}

@@ -1,0 +1,9 @@
+//! What only Airflow knows, asked through its stable REST API.
+
+mod api;
+mod health;
+mod run;
+
+pub(crate) use api::{Api, DagRun};
+pub(crate) use health::{Truth, wait_for_truth};
+pub(crate) use run::{Follow, Outcome, follow};

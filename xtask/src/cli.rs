@@ -1,0 +1,263 @@
+//! The whole command surface. The doc comments are the help.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Turns this checkout into a running Airflow for OpenDental's nightly data.
+///
+/// First time:   cargo xtask up        then   cargo xtask nightly --ignore-business-hours
+/// Every day:    cargo xtask status    and    cargo xtask logs
+/// In trouble:   cargo xtask doctor
+#[derive(Debug, Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    version,
+    max_term_width = 100
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Flags that every command takes.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Show each command that runs, ready to paste, and how long it took
+    #[arg(short, long, global = true)]
+    pub(crate) verbose: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Look at everything the stack needs; name every problem and what mends it
+    ///
+    /// Exit status 0 only if every check holds.
+    Doctor(Doctor),
+    /// Write .env from .env.template, with secrets made for this installation
+    ///
+    /// Never changes what a person has set. Run it again after the template
+    /// gained a variable.
+    Env(Env),
+    /// Build the image, unless the engine has it already
+    ///
+    /// The tag is a hash of the image's inputs, so the same inputs are built
+    /// once. Where the image registry cannot be reached, equivalents of the
+    /// base images are made from Debian and PyPI packages (see bases/README.md).
+    Build(Build),
+    /// Prepare Airflow: migrate, users, Variables, pools, connections
+    ///
+    /// Can be run again at any time; what exists stays.
+    Init(DryRun),
+    /// Start the whole stack and wait until it is really up
+    ///
+    /// Checks the machine, writes .env, builds the image, starts the databases,
+    /// fills the demo source if no other source is configured, prepares
+    /// Airflow, starts webserver and scheduler. Run again, it starts only what
+    /// does not run as configured.
+    Up(Up),
+    /// Stop the stack; data stays
+    Down(Down),
+    /// Restart services (default: webserver and scheduler)
+    Restart(Services),
+    /// Show services, image, heartbeat, last run and freshness
+    Status(Json),
+    /// Show the logs of services
+    Logs(Logs),
+    /// Start the nightly run and follow it; its exit status is the run's
+    ///
+    /// The run's own guard decides whether it may start: it refuses between
+    /// 06:00 and 20:59 Central. --ignore-business-hours asks it to make an
+    /// exception, which it grants only where
+    /// ETL_ALLOW_BUSINESS_HOURS_OVERRIDE=true in .env.
+    Nightly(Nightly),
+    /// Run the ETL's own command line in the stack
+    ///
+    /// For example: cargo xtask etl -- run --table patient --full
+    Etl(PassOn),
+    /// Run dbt in the stack
+    ///
+    /// For example: cargo xtask dbt -- build --select mart_daily_production+
+    Dbt(PassOn),
+    /// Run Airflow's own command line in the stack
+    ///
+    /// For example: cargo xtask airflow -- dags list
+    Airflow(PassOn),
+    /// Open a database: psql on analytics, or what is named
+    ///
+    /// Reads SQL from standard input where that is no terminal.
+    Sql(Sql),
+    /// Open a shell in a service's container (default: the scheduler's)
+    Shell(Shell),
+    /// Compile requirements-airflow.lock from requirements-airflow.txt
+    Lock(Lock),
+    /// Remove images of earlier builds that no container uses
+    Prune(DryRun),
+    /// Run every test: Rust, Python, DAGs in the image, dbt, one whole night
+    Test(Test),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DryRun {
+    /// Look for real, print what would be done, change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Json {
+    /// Print JSON on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Print JSON on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Mend what can be mended: on Debian and Ubuntu, install and start the
+    /// distribution's engine and Compose (as root, or through sudo)
+    #[arg(long)]
+    pub(crate) fix: bool,
+    /// With --fix: print what would be done, change nothing
+    #[arg(long, requires = "fix")]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Env {
+    #[command(subcommand)]
+    pub(crate) command: Option<EnvCommand>,
+    #[command(flatten)]
+    pub(crate) dry: DryRun,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EnvCommand {
+    /// Name everything in .env that is missing or malformed
+    Check,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Build {
+    #[command(flatten)]
+    pub(crate) dry: DryRun,
+    /// Print image, tag and hash as JSON on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Ask the registry for the base images again, even where equivalents of
+    /// them were made before
+    #[arg(long)]
+    pub(crate) pull: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    #[command(flatten)]
+    pub(crate) dry: DryRun,
+    /// Open the web page when the stack is up
+    #[arg(long)]
+    pub(crate) open: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Down {
+    #[command(flatten)]
+    pub(crate) dry: DryRun,
+    /// Remove the data as well: metadata, demo source, analytics
+    #[arg(long)]
+    pub(crate) volumes: bool,
+    /// With --volumes: do not ask
+    #[arg(long, requires = "volumes")]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Services {
+    #[command(flatten)]
+    pub(crate) dry: DryRun,
+    /// Services as `cargo xtask status` names them
+    pub(crate) services: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Logs {
+    /// Go on showing what comes
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// How many of the last lines of each service
+    #[arg(long, default_value_t = 200)]
+    pub(crate) tail: u32,
+    /// Services as `cargo xtask status` names them (default: all)
+    pub(crate) services: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Nightly {
+    /// Ask the guard to let the run start in business hours
+    #[arg(long)]
+    pub(crate) ignore_business_hours: bool,
+    /// Load every table as a whole, not what changed
+    #[arg(long)]
+    pub(crate) full: bool,
+    /// Start it and return at once
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// Print the run and its tasks as JSON on standard output when it ends
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) dry: DryRun,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PassOn {
+    /// Arguments for the tool, after `--`
+    #[arg(last = true)]
+    pub(crate) args: Vec<String>,
+}
+
+/// A database of the stack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Database {
+    /// Where raw data and marts live
+    Analytics,
+    /// Airflow's own
+    Metadata,
+    /// OpenDental's MySQL, by the account that can only read
+    Source,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Sql {
+    /// Which database
+    #[arg(value_enum, default_value_t = Database::Analytics)]
+    pub(crate) database: Database,
+    /// Run this statement and return, instead of opening a prompt
+    #[arg(short, long)]
+    pub(crate) command: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Shell {
+    /// The service
+    #[arg(default_value = "airflow-scheduler")]
+    pub(crate) service: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Lock {
+    /// Change nothing; fail where the lock is not what it would be
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Test {
+    /// Leave out everything that needs containers
+    #[arg(long)]
+    pub(crate) fast: bool,
+}

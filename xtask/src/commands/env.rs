@@ -1,0 +1,133 @@
+//! `env`: writes and checks `.env`.
+
+use std::net::{Ipv4Addr, TcpListener};
+
+use anyhow::{Context as _, Result};
+
+use super::context::Context;
+use crate::cli;
+use crate::config::{self, EnvFile, Settings, Surroundings, settings};
+use crate::error::Failure;
+use crate::exec::plural;
+
+/// The image's own user, for who runs as root.
+const IMAGE_UID: u32 = 50_000;
+/// How far to look for a port that nobody holds.
+const PORTS_TRIED: u16 = 100;
+
+pub(crate) fn run(context: &Context, args: &cli::Env) -> Result<()> {
+    match &args.command {
+        Some(cli::EnvCommand::Check) => check(context),
+        None => write(context, args.dry.dry_run),
+    }
+}
+
+/// Writes what `.env` lacks. Says nothing where it lacks nothing and `quiet`
+/// callers have other news.
+pub(crate) fn write(context: &Context, dry_run: bool) -> Result<()> {
+    let template = settings::template(&context.workspace)?;
+    let current = Settings::read_unchecked(&context.workspace)?;
+    let now = jiff::Zoned::now();
+    let central = now
+        .in_tz("America/Chicago")
+        .context("failed to read the time zone America/Chicago; is tzdata installed?")?;
+    let yesterday = central.checked_sub(jiff::Span::new().days(1))?;
+    let around = Surroundings {
+        project: project_name(context),
+        uid: match rustix::process::getuid().as_raw() {
+            0 => IMAGE_UID,
+            uid => uid,
+        },
+        yesterday: yesterday.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string(),
+        free_port: &free_port,
+        random: &|bytes| {
+            getrandom::fill(bytes).map_err(|error| {
+                anyhow::anyhow!("failed to read random bytes from the operating system: {error}")
+            })
+        },
+        // Without an engine there are no volumes to lock out of.
+        volumes: &|project| match context.engine() {
+            Ok(engine) => engine.volumes(project),
+            Err(_) => Ok(Vec::new()),
+        },
+    };
+    let made = config::generate(&template, current.as_ref(), &around)?;
+    let is_new = current.is_none();
+    if current.is_some_and(|current| current.to_string() == made.text) {
+        context.term.done(".env is complete");
+        return Ok(());
+    }
+    let filled = plural(made.filled.len(), "value");
+    let names = made.filled.join(", ");
+    if dry_run {
+        context.term.say(&format!(
+            "would write .env, mode 0600, with {filled} made here: {names}"
+        ));
+        return Ok(());
+    }
+    context
+        .machine
+        .keep_secret(settings::secrets(&EnvFile::parse(&made.text)));
+    context
+        .machine
+        .write(&context.workspace.env_file(), made.text.as_bytes(), 0o600)?;
+    let verb = if is_new { "wrote" } else { "completed" };
+    context
+        .term
+        .done(&format!("{verb} .env, mode 0600, with {filled} made here"));
+    Ok(())
+}
+
+fn check(context: &Context) -> Result<()> {
+    let template = settings::template(&context.workspace)?;
+    let Some(env) = Settings::read_unchecked(&context.workspace)? else {
+        return Err(Failure::user("failed to read .env: it does not exist")
+            .hint("cargo xtask env")
+            .into());
+    };
+    let mut problems = config::check(&template, &env);
+    problems.extend(settings::mode_problem(&context.workspace)?);
+    for problem in &problems {
+        context.term.fail(&format!(
+            "{} {}\n    {}",
+            problem.name, problem.why, problem.fix
+        ));
+    }
+    if problems.is_empty() {
+        context.term.done(".env is complete and well formed");
+        return Ok(());
+    }
+    Err(Failure::user(format!(
+        "found {} in .env",
+        plural(problems.len(), "problem")
+    ))
+    .into())
+}
+
+/// The folder's name, as far as Compose allows it in a project name.
+fn project_name(context: &Context) -> String {
+    let folder = context
+        .workspace
+        .root()
+        .file_name()
+        .map(|name| name.to_string_lossy().to_lowercase())
+        .unwrap_or_default();
+    let clean: String = folder
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .collect();
+    let clean = clean.trim_matches('-');
+    if clean.is_empty() {
+        "dental".to_owned()
+    } else {
+        format!("dental-{clean}")
+    }
+}
+
+/// `wanted`, or the next port that can be listened on.
+fn free_port(wanted: u16) -> u16 {
+    let last = wanted.saturating_add(PORTS_TRIED);
+    (wanted..=last)
+        .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
+        .unwrap_or(wanted)
+}

@@ -1,0 +1,78 @@
+//! One file a command, short enough to read as the story of that command.
+
+mod build;
+mod context;
+mod doctor;
+mod down;
+mod env;
+mod init;
+mod lock;
+mod logs;
+mod nightly;
+mod pass_on;
+mod prune;
+mod restart;
+mod shell;
+mod sql;
+mod status;
+mod test;
+mod up;
+
+use std::io::Write;
+use std::process::{ExitCode, ExitStatus};
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::cli::{Cli, Command};
+pub(crate) use context::Context;
+
+/// Runs the command that was asked for.
+pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
+    let context = Context::new(cli.global.verbose)?;
+    let done = match cli.command {
+        Command::Doctor(args) => return doctor::run(&context, &args),
+        Command::Etl(args) => return pass_on::etl(&context, &args),
+        Command::Dbt(args) => return pass_on::dbt(&context, &args),
+        Command::Airflow(args) => return pass_on::airflow(&context, &args),
+        Command::Nightly(args) => return nightly::run(&context, &args),
+        Command::Sql(args) => return sql::run(&context, &args),
+        Command::Shell(args) => return shell::run(&context, &args),
+        Command::Logs(args) => return logs::run(&context, &args),
+        Command::Status(args) => return status::run(&context, &args),
+        Command::Env(args) => env::run(&context, &args),
+        Command::Build(args) => build::run(&context, &args),
+        Command::Init(args) => init::run(&context, &args),
+        Command::Up(args) => up::run(&context, &args),
+        Command::Down(args) => down::run(&context, &args),
+        Command::Restart(args) => restart::run(&context, &args),
+        Command::Lock(args) => lock::run(&context, &args),
+        Command::Prune(args) => prune::run(&context, &args),
+        Command::Test(args) => test::run(&context, &args),
+    };
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+/// Data for a script, on standard output.
+fn print_json(value: &impl Serialize) -> Result<()> {
+    print(&serde_json::to_string_pretty(value)?)
+}
+
+/// Data on standard output; a reader that left early is no failure.
+fn print(text: &str) -> Result<()> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// The exit status of a tool that had the terminal, as ours.
+fn exit_code(status: ExitStatus) -> ExitCode {
+    // A tool that a signal ended has no status: 128 + signal, as shells say.
+    use std::os::unix::process::ExitStatusExt;
+    let code = status
+        .code()
+        .or_else(|| status.signal().map(|signal| 128 + signal))
+        .and_then(|code| u8::try_from(code).ok());
+    ExitCode::from(code.unwrap_or(1))
+}

@@ -1,0 +1,135 @@
+//! `nightly`: starts the nightly run and follows it to its end.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::context::Context;
+use super::{print_json, status};
+use crate::airflow::{Api, DagRun, Follow, Outcome, Truth, follow};
+use crate::cli;
+use crate::error::Failure;
+
+/// Lines of a failed task's log that are shown.
+const LOG_LINES: usize = 25;
+
+pub(crate) fn run(context: &Context, args: &cli::Nightly) -> Result<ExitCode> {
+    let deploy = context.deploy()?;
+    let settings = context.settings()?;
+    let api = Api::new(&settings);
+    let dag = &deploy.airflow.nightly;
+    let truth = Truth::read(&api, &deploy.airflow.dags)?;
+    if !truth.holds() {
+        return Err(truth.failure().into());
+    }
+    if truth.paused.contains(dag) {
+        return Err(
+            Failure::user(format!("failed to start the run: {dag} is paused"))
+                .hint(format!("cargo xtask airflow -- dags unpause {dag}"))
+                .into(),
+        );
+    }
+    if let Some(active) = active(&api, dag)? {
+        return Err(is_active(&active).into());
+    }
+    let conf = json!({
+        "ignore_business_hours": args.ignore_business_hours,
+        "full_refresh": args.full,
+    });
+    if args.dry.dry_run {
+        context
+            .term
+            .say(&format!("would start {dag} with {conf} and follow it"));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let started = api.trigger(dag, &conf)?;
+    let run = started.dag_run_id.as_str();
+    context.term.say(&format!(
+        "started {run}; see {}/dags/{dag}/grid",
+        settings.webserver_url()
+    ));
+    if args.no_wait {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let order = api.task_order(dag)?;
+    let what = Follow {
+        dag,
+        run,
+        order: &order,
+    };
+    let outcome = follow(&api, &context.term, &what)?;
+    if args.json {
+        print_json(&as_json(&outcome))?;
+    }
+    if outcome.is_success() {
+        context.term.done(&format!("{run} ended in success"));
+        return Ok(ExitCode::SUCCESS);
+    }
+    show_failure(context, &api, dag, &outcome);
+    Ok(ExitCode::FAILURE)
+}
+
+/// The run that is queued or running, if one is.
+fn active(api: &Api, dag: &str) -> Result<Option<DagRun>> {
+    let runs = api.runs(dag, 10)?;
+    Ok(runs
+        .into_iter()
+        .find(|run| ["queued", "running"].contains(&run.state.as_str())))
+}
+
+fn is_active(run: &DagRun) -> Failure {
+    let since = run.start_date.as_deref().map_or_else(
+        || "not yet started".to_owned(),
+        |at| format!("since {}", status::central(at)),
+    );
+    Failure::user(format!(
+        "failed to start a run: {} is {} {since}, and only one may be active",
+        run.dag_run_id, run.state
+    ))
+    .hint(
+        "cargo xtask status tells how it goes; one that waits for the night to begin starts\n\
+         within 5 minutes when it may ignore business hours:\n\
+         cargo xtask airflow -- variables set ignore_business_hours true",
+    )
+}
+
+fn show_failure(context: &Context, api: &Api, dag: &str, outcome: &Outcome) {
+    let run = &outcome.run.dag_run_id;
+    let term = &context.term;
+    let Some(task) = outcome.first_failed() else {
+        term.fail(&format!("{run} ended as {}", outcome.run.state));
+        return;
+    };
+    term.fail(&format!("{run} failed in {}", task.task_id));
+    // The log is a help; the run's own state is the result.
+    if let Ok(log) = api.log(dag, run, &task.task_id, task.try_number) {
+        let lines: Vec<&str> = log.lines().collect();
+        for line in &lines[lines.len().saturating_sub(LOG_LINES)..] {
+            term.say(&format!("  | {}", context.machine.redact(line)));
+        }
+    }
+    term.say("hint: airflow/NIGHTLY_RUN.md says what each failing task means");
+}
+
+fn as_json(outcome: &Outcome) -> serde_json::Value {
+    let tasks: Vec<_> = outcome
+        .tasks
+        .iter()
+        .map(|task| {
+            json!({
+                "task": task.task_id,
+                "state": task.state,
+                "seconds": task.duration,
+                "tries": task.try_number,
+            })
+        })
+        .collect();
+    json!({
+        "run": outcome.run.dag_run_id,
+        "state": outcome.run.state,
+        "started": outcome.run.start_date,
+        "ended": outcome.run.end_date,
+        "tasks": tasks,
+    })
+}

@@ -1,0 +1,47 @@
+//! `etl`, `dbt`, `airflow`: the tools' own command lines, in the scheduler's
+//! container, where the nightly run has them too.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use super::context::Context;
+use super::exit_code;
+use crate::cli::PassOn;
+
+pub(crate) fn etl(context: &Context, args: &PassOn) -> Result<ExitCode> {
+    pass_on(
+        context,
+        "run the ETL",
+        &["python", "-m", "etl_pipeline"],
+        args,
+    )
+}
+
+pub(crate) fn dbt(context: &Context, args: &PassOn) -> Result<ExitCode> {
+    pass_on(context, "run dbt", &["dbt"], args)
+}
+
+pub(crate) fn airflow(context: &Context, args: &PassOn) -> Result<ExitCode> {
+    pass_on(context, "run airflow", &["airflow"], args)
+}
+
+fn pass_on(context: &Context, what: &str, tool: &[&str], args: &PassOn) -> Result<ExitCode> {
+    let settings = context.settings()?;
+    let engine = context.engine()?;
+    let stack = context.stack(&engine, &settings)?;
+    let container = context.running(&stack, "airflow-scheduler")?;
+    let mut command = tool.to_vec();
+    command.extend(args.args.iter().map(String::as_str));
+    if args.args.is_empty() {
+        command.push("--help");
+    }
+    let step = stack.exec(what, &container, on_terminal(), &command);
+    Ok(exit_code(context.machine.hand_over(&step)?))
+}
+
+/// Whether a person sits at both ends.
+pub(super) fn on_terminal() -> bool {
+    std::io::stdin().is_terminal() && std::io::stdout().is_terminal()
+}

@@ -1,0 +1,39 @@
+//! `restart`: stops and starts services as they are configured.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::context::Context;
+use crate::cli;
+use crate::stack::wait_healthy;
+
+const LIMIT: Duration = Duration::from_secs(180);
+
+pub(crate) fn run(context: &Context, args: &cli::Services) -> Result<()> {
+    let settings = context.settings()?;
+    let engine = context.engine()?;
+    let stack = context.stack(&engine, &settings)?;
+    let named: Vec<&str> = if args.services.is_empty() {
+        vec!["airflow-webserver", "airflow-scheduler"]
+    } else {
+        args.services.iter().map(String::as_str).collect()
+    };
+    for service in &named {
+        context.running(&stack, service)?;
+    }
+    let mut arguments = vec!["restart"];
+    arguments.extend(&named);
+    let step = stack.compose("restart services", &arguments);
+    if args.dry.dry_run {
+        context.term.say(&format!("would run: {}", step.line()));
+        return Ok(());
+    }
+    // The scheduler waits for its running tasks, up to its grace of two minutes.
+    context
+        .term
+        .task(&format!("{} restarted", named.join(", ")), || {
+            context.machine.run(&step)?;
+            wait_healthy(&stack, &named, LIMIT)
+        })
+}

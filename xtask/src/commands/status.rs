@@ -1,0 +1,262 @@
+//! `status`: services, image, heartbeat, last run, freshness.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::context::Context;
+use super::{print, print_json};
+use crate::airflow::{Api, DagRun, Truth};
+use crate::cli;
+use crate::config::{Deploy, Settings};
+use crate::image;
+use crate::stack::Stack;
+
+/// How long the ETL may take to answer.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// Everything that `status` shows; its JSON.
+#[derive(Debug, Serialize)]
+struct Status {
+    /// The whole stack is up and runs the image of this tree.
+    healthy: bool,
+    project: String,
+    url: String,
+    services: Vec<Service>,
+    /// `airflow-dbt-dental:<hash>` of the tree as it is now.
+    image_of_tree: String,
+    airflow: Option<Truth>,
+    /// Why Airflow could not be asked.
+    airflow_error: Option<String>,
+    last_run: Option<Run>,
+    /// What the ETL says of its own runs: last run, rows, freshness.
+    etl: Option<Value>,
+}
+
+#[derive(Debug, Serialize)]
+struct Service {
+    name: String,
+    condition: String,
+    image: String,
+    /// For services of our image: whether it is the tree's.
+    current: Option<bool>,
+}
+
+#[derive(Debug, Serialize)]
+struct Run {
+    id: String,
+    state: String,
+    kind: String,
+    started: Option<String>,
+    ended: Option<String>,
+}
+
+impl From<DagRun> for Run {
+    fn from(run: DagRun) -> Self {
+        Self {
+            id: run.dag_run_id,
+            state: run.state,
+            kind: run.run_type,
+            started: run.start_date,
+            ended: run.end_date,
+        }
+    }
+}
+
+pub(crate) fn run(context: &Context, args: &cli::Json) -> Result<ExitCode> {
+    let deploy = context.deploy()?;
+    let settings = context.settings()?;
+    let engine = context.engine()?;
+    let stack = context.stack(&engine, &settings)?;
+    let status = read(context, &stack, &settings, &deploy)?;
+    if args.json {
+        print_json(&status)?;
+    } else {
+        print(&table(&status))?;
+    }
+    Ok(if status.healthy {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn read(
+    context: &Context,
+    stack: &Stack<'_>,
+    settings: &Settings,
+    deploy: &Deploy,
+) -> Result<Status> {
+    let tree = image::observe(stack.engine(), &context.workspace, deploy)?;
+    let image_of_tree = tree.image();
+    let mut services: Vec<Service> = stack
+        .containers()?
+        .into_iter()
+        .filter(|c| !c.is_one_off())
+        .map(|c| Service {
+            name: c.service().to_owned(),
+            condition: c.condition(),
+            current: c.service().starts_with("airflow-").then(|| {
+                tree.present
+                    .as_ref()
+                    .is_some_and(|image| image.id == c.image)
+            }),
+            image: c.config.image,
+        })
+        .collect();
+    services.sort_by(|a, b| a.name.cmp(&b.name));
+    let api = Api::new(settings);
+    let (airflow, airflow_error) = match Truth::read(&api, &deploy.airflow.dags) {
+        Ok(truth) => (Some(truth), None),
+        Err(error) => (None, Some(error.to_string())),
+    };
+    let last_run = airflow
+        .as_ref()
+        .and_then(|_| api.runs(&deploy.airflow.nightly, 1).ok())
+        .and_then(|runs| runs.into_iter().next())
+        .map(Run::from);
+    let running = |name: &str| {
+        services
+            .iter()
+            .any(|s| s.name == name && s.condition == "healthy")
+    };
+    let mut expected = settings.databases();
+    expected.extend(["airflow-webserver", "airflow-scheduler"]);
+    Ok(Status {
+        healthy: airflow.as_ref().is_some_and(Truth::holds)
+            && expected.iter().all(|name| running(name))
+            && services.iter().all(|s| s.current != Some(false)),
+        project: settings.project().to_owned(),
+        url: settings.webserver_url(),
+        etl: running("airflow-scheduler")
+            .then(|| etl(context, stack))
+            .flatten(),
+        services,
+        image_of_tree,
+        airflow,
+        airflow_error,
+        last_run,
+    })
+}
+
+/// The ETL's own tracking; `None` before its first run, or where the analytics
+/// database does not answer.
+fn etl(context: &Context, stack: &Stack<'_>) -> Option<Value> {
+    let container = context.running(stack, "airflow-scheduler").ok()?;
+    let command = ["python", "-m", "etl_pipeline", "status", "--json"];
+    let step = stack
+        .exec("ask the ETL for its status", &container, false, &command)
+        .limit(ANSWER);
+    let captured = context.machine.capture(&step).ok()?;
+    serde_json::from_str(&captured.stdout).ok()
+}
+
+fn table(status: &Status) -> String {
+    let mut lines = vec![format!("project   {}", status.project)];
+    if status.services.is_empty() {
+        lines.push("services  none; start them: cargo xtask up".to_owned());
+    }
+    for (n, service) in status.services.iter().enumerate() {
+        let lead = if n == 0 { "services" } else { "" };
+        let note = match service.current {
+            Some(false) => "  (not the image of this tree: cargo xtask up)",
+            _ => "",
+        };
+        lines.push(format!(
+            "{lead:<9} {:<18} {:<12} {}{note}",
+            service.name, service.condition, service.image
+        ));
+    }
+    lines.push(format!("tree      {}", status.image_of_tree));
+    match (&status.airflow, &status.airflow_error) {
+        (Some(truth), _) => lines.extend(airflow_lines(truth)),
+        (None, Some(error)) => lines.push(format!("airflow   {error}")),
+        (None, None) => {}
+    }
+    if let Some(run) = &status.last_run {
+        let when = run
+            .started
+            .as_deref()
+            .map_or("not started".to_owned(), central);
+        lines.push(format!("last run  {}  {}  {when}", run.state, run.id));
+    }
+    if let Some(etl) = &status.etl {
+        lines.extend(etl_lines(etl));
+    }
+    lines.join("\n")
+}
+
+fn airflow_lines(truth: &Truth) -> Vec<String> {
+    let heartbeat = truth
+        .heartbeat
+        .as_deref()
+        .map_or("never".to_owned(), central);
+    let scheduler = if truth.scheduler {
+        "healthy"
+    } else {
+        "not healthy"
+    };
+    let mut lines = vec![format!("scheduler {scheduler}, heartbeat {heartbeat}")];
+    let mut dags = truth.dags.join(", ");
+    if !truth.paused.is_empty() {
+        dags.push_str(&format!("  (paused: {})", truth.paused.join(", ")));
+    }
+    if !truth.missing_dags.is_empty() {
+        dags.push_str(&format!("  (missing: {})", truth.missing_dags.join(", ")));
+    }
+    lines.push(format!("dags      {dags}"));
+    for (file, trace) in &truth.import_errors {
+        let last = trace.lines().last().unwrap_or_default();
+        lines.push(format!("broken    {file}: {last}"));
+    }
+    if let Some(next) = &truth.next_run {
+        lines.push(format!("next run  {}", central(next)));
+    }
+    lines
+}
+
+fn etl_lines(etl: &Value) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(run) = etl.get("last_run").filter(|run| run.is_object()) {
+        let text = |name: &str| run[name].as_str().unwrap_or("–").to_owned();
+        let rows = run["rows_written"].as_u64().unwrap_or_default();
+        lines.push(format!(
+            "last load {}  {} rows written  {}",
+            text("status"),
+            rows,
+            run["finished_at"].as_str().map_or("–".to_owned(), central)
+        ));
+    }
+    lines
+}
+
+/// An ISO 8601 instant as the clinic's clock shows it; as it is where it cannot
+/// be read.
+pub(crate) fn central(instant: &str) -> String {
+    instant
+        .parse::<jiff::Timestamp>()
+        .ok()
+        .and_then(|at| at.in_tz("America/Chicago").ok())
+        .map_or_else(
+            || instant.to_owned(),
+            |at| at.strftime("%a %Y-%m-%d %H:%M %Z").to_string(),
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instants_are_shown_by_the_clinics_clock() {
+        assert_eq!(
+            central("2026-11-23T03:00:00+00:00"),
+            "Sun 2026-11-22 21:00 CST"
+        );
+        assert_eq!(central("2026-07-01T02:00:00Z"), "Tue 2026-06-30 21:00 CDT");
+        assert_eq!(central("soon"), "soon");
+    }
+}

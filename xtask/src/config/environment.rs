@@ -1,0 +1,43 @@
+//! The process environment, read nowhere else.
+
+use std::path::PathBuf;
+
+/// Variables that name a CA bundle for this machine's own tools, in the order
+/// in which they are asked.
+const CA_VARIABLES: [&str; 4] = [
+    "SSL_CERT_FILE",
+    "PIP_CERT",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+];
+
+/// <https://no-color.org>
+pub(crate) fn no_colour() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+}
+
+/// The CA bundle that this machine's tools are told to use, as behind a
+/// TLS-inspecting proxy. Names a file that exists.
+pub(crate) fn ca_bundle() -> Option<PathBuf> {
+    CA_VARIABLES
+        .iter()
+        .filter_map(std::env::var_os)
+        .map(PathBuf::from)
+        .find(|path| path.is_file())
+}
+
+/// Where this user's caches live: `$XDG_CACHE_HOME` or `~/.cache`.
+pub(crate) fn cache_home() -> Option<PathBuf> {
+    std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
+        .or_else(|| std::env::home_dir().map(|home| home.join(".cache")))
+}
+
+/// Those of `names` that this process has in its environment.
+pub(crate) fn set_among<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+    names
+        .into_iter()
+        .filter(|name| std::env::var_os(name).is_some())
+        .collect()
+}

@@ -1,0 +1,16 @@
+//! What a person wrote, as types: the workspace, `deploy.toml`, `.env`.
+
+mod check;
+mod deploy;
+pub(crate) mod dotenv;
+pub(crate) mod environment;
+mod generate;
+pub(crate) mod settings;
+mod workspace;
+
+pub(crate) use check::{Problem, check};
+pub(crate) use deploy::{Bases, Deploy};
+pub(crate) use dotenv::EnvFile;
+pub(crate) use generate::{BOUND_TO_MYSQL, BOUND_TO_POSTGRES, Surroundings, generate};
+pub(crate) use settings::{Settings, Store};
+pub(crate) use workspace::Workspace;

@@ -1,0 +1,173 @@
+//! What the rest of xtask asks of `.env`.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use anyhow::{Context, Result};
+
+use super::check::is_secret;
+use super::dotenv::EnvFile;
+use super::{Problem, Workspace, check};
+use crate::error::Failure;
+
+/// Whether a database is a service of the stack or somebody else's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Store {
+    /// A service of our own compose file.
+    Ours,
+    /// A server elsewhere: never started, stopped or filled by us.
+    External,
+}
+
+/// A valid `.env`.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    env: EnvFile,
+}
+
+impl Settings {
+    /// Reads and checks the workspace's `.env`.
+    ///
+    /// # Errors
+    /// A user failure where the file is missing, or one that names every
+    /// problem in it.
+    pub(crate) fn read(workspace: &Workspace) -> Result<Self> {
+        let Some(env) = Self::read_unchecked(workspace)? else {
+            return Err(Failure::user("failed to read .env: it does not exist")
+                .hint("cargo xtask env")
+                .into());
+        };
+        let mut problems = check(&template(workspace)?, &env);
+        problems.extend(mode_problem(workspace)?);
+        if problems.is_empty() {
+            return Ok(Self { env });
+        }
+        let lines: Vec<String> = problems
+            .iter()
+            .map(|p| format!("\n  {} {}", p.name, p.why))
+            .collect();
+        Err(
+            Failure::user(format!("failed to use .env:{}", lines.concat()))
+                .hint(distinct_fixes(&problems))
+                .into(),
+        )
+    }
+
+    /// The file as it is, valid or not; `None` where there is none.
+    pub(crate) fn read_unchecked(workspace: &Workspace) -> Result<Option<EnvFile>> {
+        let path = workspace.env_file();
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(EnvFile::parse(&text))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("failed to read {}", path.display())),
+        }
+    }
+
+    /// The value of `name`, or `default` where it is not set.
+    pub(crate) fn or<'a>(&'a self, name: &str, default: &'a str) -> &'a str {
+        self.env.get(name).unwrap_or(default)
+    }
+
+    /// Compose's project name.
+    pub(crate) fn project(&self) -> &str {
+        self.or("COMPOSE_PROJECT_NAME", "airflow-dbt-dental")
+    }
+
+    /// Where this machine reaches the web pages and the REST API.
+    pub(crate) fn webserver_url(&self) -> String {
+        format!(
+            "http://127.0.0.1:{}",
+            self.or("AIRFLOW_WEBSERVER_PORT", "8080")
+        )
+    }
+
+    /// Whose the source is; the demo is ours.
+    pub(crate) fn source(&self) -> Store {
+        self.store_named("OPENDENTAL_SOURCE_HOST", "mysql")
+    }
+
+    /// Whose the analytics database is.
+    pub(crate) fn analytics(&self) -> Store {
+        self.store_named("POSTGRES_ANALYTICS_HOST", "postgres")
+    }
+
+    /// Whose the metadata database is.
+    pub(crate) fn metadata(&self) -> Store {
+        let url = self.or("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "@postgres:");
+        if url.contains("@postgres:") || url.contains("@postgres/") {
+            Store::Ours
+        } else {
+            Store::External
+        }
+    }
+
+    /// Values that no output may show.
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = &str> {
+        secrets(&self.env)
+    }
+
+    /// The services that have to run before Airflow does, in order.
+    pub(crate) fn databases(&self) -> Vec<&'static str> {
+        let postgres = self.metadata() == Store::Ours || self.analytics() == Store::Ours;
+        let mysql = self.source() == Store::Ours;
+        [(postgres, "postgres"), (mysql, "mysql")]
+            .into_iter()
+            .filter_map(|(ours, name)| ours.then_some(name))
+            .collect()
+    }
+
+    /// The file behind it.
+    pub(crate) fn env(&self) -> &EnvFile {
+        &self.env
+    }
+
+    fn store_named(&self, name: &str, ours: &str) -> Store {
+        if self.or(name, ours) == ours {
+            Store::Ours
+        } else {
+            Store::External
+        }
+    }
+}
+
+/// Values of a file that no output may show.
+pub(crate) fn secrets(env: &EnvFile) -> impl Iterator<Item = &str> {
+    env.entries()
+        .filter(|(name, value)| is_secret(name) && !value.is_empty())
+        .map(|(_, value)| value)
+}
+
+/// The workspace's `.env.template`.
+pub(crate) fn template(workspace: &Workspace) -> Result<EnvFile> {
+    let path = workspace.env_template();
+    let text = fs::read_to_string(&path).map_err(|error| {
+        Failure::user(format!("failed to read {}: {error}", path.display()))
+            .hint("git checkout .env.template")
+    })?;
+    Ok(EnvFile::parse(&text))
+}
+
+/// A `.env` that others on this machine can read.
+pub(crate) fn mode_problem(workspace: &Workspace) -> Result<Option<Problem>> {
+    let path = workspace.env_file();
+    let mode = fs::metadata(&path)
+        .with_context(|| format!("failed to read {}", path.display()))?
+        .permissions()
+        .mode()
+        & 0o777;
+    Ok((mode & 0o077 != 0).then(|| Problem {
+        name: ".env".to_owned(),
+        why: format!("can be read by others (mode {mode:04o})"),
+        fix: "chmod 600 .env".to_owned(),
+    }))
+}
+
+fn distinct_fixes(problems: &[Problem]) -> String {
+    let mut fixes: Vec<&str> = Vec::new();
+    for problem in problems {
+        if !fixes.contains(&problem.fix.as_str()) {
+            fixes.push(&problem.fix);
+        }
+    }
+    fixes.join("\n")
+}

@@ -1,0 +1,90 @@
+//! The checkout that a command works on.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::error::Failure;
+
+/// Files that make a folder the root of this repository.
+const MARKS: [&str; 3] = [
+    "docker-compose.yml",
+    "Dockerfile.airflow",
+    "xtask/Cargo.toml",
+];
+
+/// Paths of the checkout; all absolute.
+#[derive(Debug, Clone)]
+pub(crate) struct Workspace {
+    root: PathBuf,
+}
+
+impl Workspace {
+    /// The checkout around the current folder.
+    ///
+    /// # Errors
+    /// A user failure where no parent folder is one.
+    pub(crate) fn find() -> Result<Self> {
+        let here = std::env::current_dir().context("failed to read the current folder")?;
+        Self::around(&here)
+    }
+
+    /// The checkout around `folder`.
+    pub(crate) fn around(folder: &Path) -> Result<Self> {
+        folder
+            .ancestors()
+            .find(|dir| MARKS.iter().all(|mark| dir.join(mark).is_file()))
+            .map(|root| Self {
+                root: root.to_path_buf(),
+            })
+            .ok_or_else(|| {
+                Failure::user(format!(
+                    "failed to find the repository around {}",
+                    folder.display()
+                ))
+                .hint(
+                    "cd into a checkout; its root holds docker-compose.yml and Dockerfile.airflow",
+                )
+                .into()
+            })
+    }
+
+    /// The root of the repository.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// `.env`: this installation's settings and secrets.
+    pub(crate) fn env_file(&self) -> PathBuf {
+        self.root.join(".env")
+    }
+
+    /// `.env.template`: every variable with its meaning.
+    pub(crate) fn env_template(&self) -> PathBuf {
+        self.root.join(".env.template")
+    }
+
+    /// The folder of what can be made again: unpacked tools, root file systems.
+    pub(crate) fn cache(&self) -> PathBuf {
+        self.root.join(".cache")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_root_is_found_from_any_folder_inside_it() {
+        let root = tempfile::tempdir().unwrap();
+        for mark in MARKS {
+            let path = root.path().join(mark);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        }
+        let inside = root.path().join("a/b");
+        std::fs::create_dir_all(&inside).unwrap();
+        assert_eq!(Workspace::around(&inside).unwrap().root(), root.path());
+        assert!(Workspace::around(root.path().parent().unwrap()).is_err());
+    }
+}

@@ -1,0 +1,411 @@
+//! Where steps run: this machine.
+
+use std::cell::RefCell;
+use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use rustix::process::Pid;
+use xshell::Shell;
+
+use super::signals::{self, Group, OnTerminal};
+use super::step::Step;
+use super::term::Term;
+use crate::error::Failure;
+
+/// How many of a failed tool's last lines an error repeats.
+const LAST_LINES: usize = 15;
+/// How long a process group may take to end before it is killed.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// What a captured step left behind.
+#[derive(Debug, Clone)]
+pub(crate) struct Captured {
+    /// Standard output, lossily decoded.
+    pub(crate) stdout: String,
+    /// Standard error, lossily decoded.
+    pub(crate) stderr: String,
+    /// `None` where a signal ended it.
+    pub(crate) code: Option<i32>,
+}
+
+impl Captured {
+    /// Exit status 0.
+    pub(crate) fn ok(&self) -> bool {
+        self.code == Some(0)
+    }
+}
+
+/// This machine: runs steps at the root of the repository, echoes them where
+/// asked, keeps secrets out of what it shows.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    sh: Shell,
+    term: Term,
+    secrets: RefCell<Vec<String>>,
+}
+
+impl Machine {
+    /// A machine whose steps run in `root`.
+    pub(crate) fn new(root: &Path, term: Term) -> Result<Self> {
+        let sh = Shell::new().context("failed to read the current folder")?;
+        sh.change_dir(root);
+        Ok(Self {
+            sh,
+            term,
+            secrets: RefCell::default(),
+        })
+    }
+
+    /// The factory of commands for `xshell::cmd!`.
+    pub(crate) fn sh(&self) -> &Shell {
+        &self.sh
+    }
+
+    /// The terminal that talk goes to.
+    pub(crate) fn term(&self) -> &Term {
+        &self.term
+    }
+
+    /// Values that no message may show from now on.
+    pub(crate) fn keep_secret<'a>(&self, values: impl IntoIterator<Item = &'a str>) {
+        let mut secrets = self.secrets.borrow_mut();
+        // A short value would blank out ordinary words.
+        secrets.extend(
+            values
+                .into_iter()
+                .filter(|v| v.len() >= 6)
+                .map(str::to_owned),
+        );
+        secrets.sort_by_key(|v| std::cmp::Reverse(v.len()));
+        secrets.dedup();
+    }
+
+    /// `text` with every known secret replaced.
+    pub(crate) fn redact(&self, text: &str) -> String {
+        self.secrets
+            .borrow()
+            .iter()
+            .fold(text.to_owned(), |text, secret| {
+                text.replace(secret.as_str(), "********")
+            })
+    }
+
+    /// Runs a step and keeps what it prints. A non-zero status is not an
+    /// error; a program that cannot be started, or a time limit, is.
+    pub(crate) fn capture(&self, step: &Step) -> Result<Captured> {
+        self.echo(step);
+        let started = Instant::now();
+        let mut child = step
+            .command()
+            .stdin(if step.input().is_some() {
+                Stdio::piped()
+            } else {
+                Stdio::null()
+            })
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .map_err(|error| cannot_start(step, error))?;
+        let group = child_pid(&child)?;
+        let _ended_by_interrupt = Group::enter(group);
+
+        let (done, limit_reached) = watch(group, step.time_limit());
+        let (stdout, stderr) = talk_with(&mut child, step.input().map(<[u8]>::to_vec));
+        let status = child
+            .wait()
+            .with_context(|| format!("failed to wait for {}", step.program_name()))?;
+        drop(done);
+        self.term
+            .verbose(&format!("  {:.2} s", started.elapsed().as_secs_f64()));
+        if limit_reached.join().unwrap_or(false) {
+            let limit = step.time_limit().unwrap_or_default().as_secs();
+            return Err(Failure::tool(format!(
+                "failed to {}: {} did not end within {limit} s",
+                step.what(),
+                step.program_name(),
+            ))
+            .hint(format!("try it by hand: {}", self.redact(&step.line())))
+            .into());
+        }
+        Ok(Captured {
+            stdout: String::from_utf8_lossy(&stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&stderr).into_owned(),
+            code: status.code(),
+        })
+    }
+
+    /// Standard output of a step that must succeed, without its last newline.
+    pub(crate) fn read(&self, step: &Step) -> Result<String> {
+        let captured = self.capture(step)?;
+        if captured.ok() {
+            Ok(captured.stdout.trim_end_matches('\n').to_owned())
+        } else {
+            Err(self.failed(step, &captured).into())
+        }
+    }
+
+    /// Runs a step that must succeed, for what it does.
+    pub(crate) fn run(&self, step: &Step) -> Result<()> {
+        self.read(step).map(drop)
+    }
+
+    /// Runs a step whose output is the person's: it owns the terminal, its
+    /// standard output stays ours. Gives its exit status.
+    pub(crate) fn hand_over(&self, step: &Step) -> Result<ExitStatus> {
+        self.on_terminal(step, Stdio::inherit())
+    }
+
+    /// Runs a step that must succeed and whose output is talk: all of it goes
+    /// to standard error, live.
+    pub(crate) fn show(&self, step: &Step) -> Result<()> {
+        let stderr = std::io::stderr()
+            .as_fd()
+            .try_clone_to_owned()
+            .context("failed to share standard error")?;
+        let status = self.on_terminal(step, Stdio::from(stderr))?;
+        if status.success() {
+            return Ok(());
+        }
+        Err(Failure::tool(format!(
+            "failed to {}: {} {}",
+            step.what(),
+            step.program_name(),
+            ended(status.code())
+        ))
+        .into())
+    }
+
+    /// The error of a captured step that did not succeed, with the tool's last
+    /// lines.
+    pub(crate) fn failed(&self, step: &Step, captured: &Captured) -> Failure {
+        let said = if captured.stderr.trim().is_empty() {
+            &captured.stdout
+        } else {
+            &captured.stderr
+        };
+        let lines: Vec<&str> = said.lines().filter(|l| !l.trim().is_empty()).collect();
+        let tail = &lines[lines.len().saturating_sub(LAST_LINES)..];
+        let mut message = format!(
+            "failed to {}: {} {}",
+            step.what(),
+            step.program_name(),
+            ended(captured.code)
+        );
+        for line in tail {
+            message.push_str("\n  | ");
+            message.push_str(&self.redact(line));
+        }
+        Failure::tool(message)
+    }
+
+    /// Writes a file as a whole or not at all; `mode` as in chmod.
+    pub(crate) fn write(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let draft = folder.join(format!(".{name}.{}", std::process::id()));
+        let written = || -> std::io::Result<()> {
+            let mut file = fs::OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(mode)
+                .open(&draft)?;
+            file.set_permissions(fs::Permissions::from_mode(mode))?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            fs::rename(&draft, path)
+        };
+        written()
+            .inspect_err(|_| {
+                fs::remove_file(&draft).ok();
+            })
+            .with_context(|| format!("failed to write {}", path.display()))
+    }
+
+    fn on_terminal(&self, step: &Step, stdout: Stdio) -> Result<ExitStatus> {
+        self.echo(step);
+        let mut command = step.command();
+        command.stdout(stdout).stderr(Stdio::inherit());
+        if step.input().is_some() {
+            command.stdin(Stdio::piped());
+        }
+        let _owns_interrupts = OnTerminal::enter();
+        let mut child = command.spawn().map_err(|error| cannot_start(step, error))?;
+        if let (Some(bytes), Some(mut pipe)) = (step.input(), child.stdin.take()) {
+            // A tool that stops reading says why by its own exit status.
+            pipe.write_all(bytes).ok();
+        }
+        child
+            .wait()
+            .with_context(|| format!("failed to wait for {}", step.program_name()))
+    }
+
+    fn echo(&self, step: &Step) {
+        self.term
+            .verbose(&format!("$ {}", self.redact(&step.line())));
+    }
+}
+
+/// `exited with status 3`, or what a signal did.
+fn ended(code: Option<i32>) -> String {
+    code.map_or_else(
+        || "was ended by a signal".to_owned(),
+        |code| format!("exited with status {code}"),
+    )
+}
+
+fn cannot_start(step: &Step, error: std::io::Error) -> anyhow::Error {
+    Failure::user(format!(
+        "failed to {}: cannot start {}: {error}",
+        step.what(),
+        step.program_name()
+    ))
+    .hint("cargo xtask doctor")
+    .into()
+}
+
+fn child_pid(child: &Child) -> Result<Pid> {
+    i32::try_from(child.id())
+        .ok()
+        .and_then(Pid::from_raw)
+        .context("failed to read a child's process id")
+}
+
+/// Writes to and reads from a child at the same time, so that neither side
+/// waits for the other on a full pipe.
+fn talk_with(child: &mut Child, input: Option<Vec<u8>>) -> (Vec<u8>, Vec<u8>) {
+    let stdin = child.stdin.take();
+    let writer = thread::spawn(move || {
+        if let (Some(mut pipe), Some(bytes)) = (stdin, input) {
+            pipe.write_all(&bytes).ok();
+        }
+    });
+    let stderr = child.stderr.take();
+    let reader = thread::spawn(move || drain(stderr));
+    let stdout = drain(child.stdout.take());
+    writer.join().ok();
+    (stdout, reader.join().unwrap_or_default())
+}
+
+fn drain(pipe: Option<impl Read>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if let Some(mut pipe) = pipe {
+        pipe.read_to_end(&mut bytes).ok();
+    }
+    bytes
+}
+
+/// Ends the group when `limit` passes before the sender is dropped; the thread
+/// tells whether it had to.
+fn watch(group: Pid, limit: Option<Duration>) -> (mpsc::Sender<()>, thread::JoinHandle<bool>) {
+    let (done, waiting) = mpsc::channel::<()>();
+    let watcher = thread::spawn(move || {
+        let Some(limit) = limit else { return false };
+        if waiting.recv_timeout(limit) != Err(mpsc::RecvTimeoutError::Timeout) {
+            return false;
+        }
+        signals::end(group);
+        if waiting.recv_timeout(GRACE) == Err(mpsc::RecvTimeoutError::Timeout) {
+            signals::kill(group);
+        }
+        true
+    });
+    (done, watcher)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::show;
+    use xshell::cmd;
+
+    fn machine(folder: &Path) -> Machine {
+        Machine::new(folder, Term::new(false)).unwrap()
+    }
+
+    #[test]
+    fn a_failed_step_says_what_for_and_the_tools_last_lines_without_secrets() {
+        let folder = tempfile::tempdir().unwrap();
+        let machine = machine(folder.path());
+        machine.keep_secret(["hunter2hunter2"]);
+        let script = "echo seen >&2; echo password=hunter2hunter2 >&2; exit 3";
+        let step = Step::new("try it", cmd!(machine.sh(), "sh -c {script}"));
+        let error = machine.read(&step).unwrap_err();
+        assert_eq!(
+            show(&error).text,
+            "error: failed to try it: sh exited with status 3\n  | seen\n  | password=********\n"
+        );
+    }
+
+    #[test]
+    fn a_signal_has_no_exit_status() {
+        let folder = tempfile::tempdir().unwrap();
+        let machine = machine(folder.path());
+        let script = "kill -9 $$";
+        let step = Step::new("try it", cmd!(machine.sh(), "sh -c {script}"));
+        assert_eq!(
+            machine.read(&step).unwrap_err().to_string(),
+            "failed to try it: sh was ended by a signal"
+        );
+    }
+
+    #[test]
+    fn a_time_limit_ends_the_children_as_well() {
+        let folder = tempfile::tempdir().unwrap();
+        let machine = machine(folder.path());
+        let script = "(sleep 60; touch late) & wait";
+        let step = Step::new("wait", cmd!(machine.sh(), "sh -c {script}"))
+            .limit(Duration::from_millis(200));
+        let started = Instant::now();
+        let error = machine.capture(&step).unwrap_err();
+        assert!(error.to_string().contains("did not end within"));
+        assert!(started.elapsed() < Duration::from_secs(30));
+    }
+
+    #[test]
+    fn large_input_and_output_pass_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let machine = machine(folder.path());
+        let bytes = vec![b'x'; 1 << 20];
+        let step = Step::new("copy", cmd!(machine.sh(), "cat")).stdin(bytes.clone());
+        assert_eq!(machine.read(&step).unwrap().len(), bytes.len());
+    }
+
+    #[test]
+    fn a_missing_program_points_to_doctor() {
+        let folder = tempfile::tempdir().unwrap();
+        let machine = machine(folder.path());
+        let step = Step::new("look", cmd!(machine.sh(), "no-such-program"));
+        let shown = show(&machine.capture(&step).unwrap_err());
+        assert_eq!(shown.status, 2);
+        assert_eq!(
+            shown.text,
+            "error: failed to look: cannot start no-such-program: No such file or directory \
+             (os error 2)\nhint: cargo xtask doctor\n"
+        );
+    }
+
+    #[test]
+    fn a_written_file_has_its_mode_whatever_the_umask() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        let machine = machine(folder.path());
+        machine.write(&path, b"one", 0o600).unwrap();
+        machine.write(&path, b"two", 0o600).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,14 @@
+//! The only place that starts a process.
+//!
+//! A [`Step`] is an argv and what it is for; a [`Machine`] is where steps run.
+//! Echo, timing, redaction, time limits and process groups live here.
+
+mod machine;
+mod signals;
+mod step;
+mod term;
+
+pub(crate) use machine::Machine;
+pub(crate) use signals::forward_interrupts;
+pub(crate) use step::Step;
+pub(crate) use term::{Term, millis, plural};

@@ -1,0 +1,30 @@
+//! `cargo xtask`: turns this checkout into a running Airflow.
+
+mod airflow;
+mod cli;
+mod commands;
+mod config;
+mod engine;
+mod error;
+mod exec;
+mod image;
+mod preflight;
+mod stack;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    match exec::forward_interrupts().and_then(|()| commands::run(cli)) {
+        Ok(code) => code,
+        Err(error) => {
+            let shown = error::show(&error);
+            // Nobody is left to tell when standard error is gone.
+            write!(std::io::stderr(), "{}", shown.text).ok();
+            ExitCode::from(shown.status)
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! The checks that stand before a command changes anything.
+
+use anyhow::Result;
+
+use crate::commands::Context;
+use crate::config::Settings;
+use crate::engine::Engine;
+
+/// What `up` needs.
+pub(crate) fn before_up(_c: &Context, engine: &Engine<'_>, _s: &Settings) -> Result<()> {
+    engine.version().map(drop)
+}

@@ -1,0 +1,190 @@
+//! The Compose tool: `docker compose` (v2) or `docker-compose` (v1 ≥ 1.29).
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+use xshell::{Shell, cmd};
+
+use crate::engine::{Container, Engine};
+use crate::error::Failure;
+use crate::exec::{Machine, Step};
+
+/// v1 knows `service_completed_successfully` and profiles from here on.
+const OLDEST_V1: (u32, u32) = (1, 29);
+
+/// Each generation recreates every container of the other, Postgres too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Generation {
+    /// Python, `docker-compose`.
+    V1,
+    /// A plugin of the docker CLI, or the same as a program of its own.
+    V2,
+}
+
+/// One Compose that works here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Compose {
+    /// Program and leading arguments.
+    argv: Vec<PathBuf>,
+    /// Which of the two it is.
+    pub(crate) generation: Generation,
+    /// As it says of itself: `2.26.1`.
+    pub(crate) version: String,
+}
+
+impl Compose {
+    /// The Compose that made the project's containers, or v2 before v1 where
+    /// there are none.
+    ///
+    /// # Errors
+    /// A user failure where none works, or where only the other generation does.
+    pub(crate) fn find(engine: &Engine<'_>, containers: &[Container]) -> Result<Self> {
+        let all = Self::all(engine.machine());
+        let made_by = containers.iter().find_map(maker);
+        choose(all, made_by)
+    }
+
+    /// Every Compose on this machine that is new enough, v2 first.
+    pub(crate) fn all(machine: &Machine) -> Vec<Self> {
+        let plugins = which::which_all("docker").into_iter().flatten();
+        let programs = which::which_all("docker-compose").into_iter().flatten();
+        let candidates = plugins
+            .map(|docker| vec![docker, PathBuf::from("compose")])
+            .chain(programs.map(|program| vec![program]));
+        let mut found: Vec<Self> = candidates
+            .filter_map(|argv| Self::ask(machine, argv))
+            .collect();
+        found.sort_by_key(|compose| compose.generation == Generation::V1);
+        found.dedup_by(|a, b| a.version == b.version);
+        found
+    }
+
+    fn ask(machine: &Machine, argv: Vec<PathBuf>) -> Option<Self> {
+        let step = start(machine.sh(), "ask Compose for its version", &argv)
+            .args(["version", "--short"])
+            .limit(Duration::from_secs(20));
+        let captured = machine.capture(&step).ok()?;
+        let version = captured.stdout.trim().trim_start_matches('v').to_owned();
+        let generation = generation(&version).filter(|_| captured.ok())?;
+        Some(Self {
+            argv,
+            generation,
+            version,
+        })
+    }
+
+    /// The beginning of a command.
+    pub(crate) fn step(&self, sh: &Shell, what: &str) -> Step {
+        start(sh, what, &self.argv)
+    }
+
+    /// How a person calls it.
+    pub(crate) fn name(&self) -> &'static str {
+        match self.generation {
+            Generation::V1 => "docker-compose",
+            Generation::V2 => "docker compose",
+        }
+    }
+}
+
+fn start(sh: &Shell, what: &str, argv: &[PathBuf]) -> Step {
+    let (program, rest) = argv
+        .split_first()
+        .map_or((PathBuf::from("docker-compose"), &[][..]), |(p, r)| {
+            (p.clone(), r)
+        });
+    Step::new(what, cmd!(sh, "{program} {rest...}"))
+}
+
+/// `None` where the version is no version or too old.
+fn generation(version: &str) -> Option<Generation> {
+    let mut parts = version.split('.').map(|part| part.parse::<u32>().ok());
+    let (major, minor) = (parts.next()??, parts.next()??);
+    match major {
+        0 => None,
+        1 => ((major, minor) >= OLDEST_V1).then_some(Generation::V1),
+        _ => Some(Generation::V2),
+    }
+}
+
+/// The generation that made a container, by the label that it leaves.
+fn maker(container: &Container) -> Option<Generation> {
+    let labels = &container.config.labels;
+    generation(labels.get("com.docker.compose.version")?)
+}
+
+fn choose(mut all: Vec<Compose>, made_by: Option<Generation>) -> Result<Compose> {
+    let at = match made_by {
+        Some(generation) => all.iter().position(|c| c.generation == generation),
+        None => (!all.is_empty()).then_some(0),
+    };
+    match (at, made_by) {
+        (Some(at), _) => Ok(all.swap_remove(at)),
+        (None, Some(generation)) if !all.is_empty() => {
+            let name = match generation {
+                Generation::V1 => "v1 (docker-compose)",
+                Generation::V2 => "v2 (docker compose)",
+            };
+            Err(Failure::user(format!(
+                "failed to choose a Compose: the running stack was made by {name}, which is not \
+                 on this machine; the other would recreate every container"
+            ))
+            .hint(format!(
+                "install Compose {name} again, or take the stack down first: \
+                 docker rm -f $(docker ps -aq --filter label=com.docker.compose.project=…)"
+            ))
+            .into())
+        }
+        _ => Err(Failure::user(
+            "failed to find Compose: neither `docker compose` nor `docker-compose` \
+                           (1.29 or newer) works here",
+        )
+        .hint("cargo xtask doctor --fix")
+        .into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn compose(version: &str) -> Compose {
+        Compose {
+            argv: vec![],
+            generation: generation(version).unwrap(),
+            version: version.into(),
+        }
+    }
+
+    #[test]
+    fn versions_are_told_apart() {
+        for (version, expected) in [
+            ("1.29.2", Some(Generation::V1)),
+            ("1.28.6", None),
+            ("2.26.1-4", Some(Generation::V2)),
+            ("5.0.0", Some(Generation::V2)),
+            ("unknown", None),
+            ("", None),
+        ] {
+            assert_eq!(generation(version), expected, "{version}");
+        }
+    }
+
+    #[test]
+    fn a_stack_is_kept_by_the_generation_that_made_it() {
+        let both = || vec![compose("2.26.1"), compose("1.29.2")];
+        let version = |made_by| choose(both(), made_by).unwrap().version;
+        assert_eq!(version(None), "2.26.1");
+        assert_eq!(version(Some(Generation::V1)), "1.29.2");
+        assert_eq!(version(Some(Generation::V2)), "2.26.1");
+    }
+
+    #[test]
+    fn the_other_generation_is_refused() {
+        let error = choose(vec![compose("2.26.1")], Some(Generation::V1)).unwrap_err();
+        assert!(error.to_string().contains("would recreate every container"));
+        let error = choose(vec![], None).unwrap_err();
+        assert!(error.to_string().contains("failed to find Compose"));
+    }
+}
