@@ -76,6 +76,10 @@ pub(crate) enum Command {
     ///
     /// For example: cargo xtask etl -- run --table patient --full
     Etl(PassOn),
+    /// Run the demo source's own command line: load it, or live a day of business
+    ///
+    /// For example: cargo xtask demo -- advance --days 1
+    Demo(PassOn),
     /// Run dbt in the stack
     ///
     /// For example: cargo xtask dbt -- build --select mart_daily_production+

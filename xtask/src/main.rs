@@ -10,6 +10,7 @@ mod exec;
 mod image;
 mod preflight;
 mod stack;
+mod testing;
 
 use std::io::Write;
 use std::process::ExitCode;

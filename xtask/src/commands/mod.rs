@@ -33,6 +33,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
     let done = match cli.command {
         Command::Doctor(args) => return doctor::run(&context, &args),
         Command::Etl(args) => return pass_on::etl(&context, &args),
+        Command::Demo(args) => return pass_on::demo(&context, &args),
         Command::Dbt(args) => return pass_on::dbt(&context, &args),
         Command::Airflow(args) => return pass_on::airflow(&context, &args),
         Command::Nightly(args) => return nightly::run(&context, &args),

@@ -7,8 +7,11 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use super::context::Context;
-use super::exit_code;
+use super::{exit_code, up};
 use crate::cli::PassOn;
+use crate::config::Store;
+use crate::error::Failure;
+use crate::stack::Stack;
 
 pub(crate) fn etl(context: &Context, args: &PassOn) -> Result<ExitCode> {
     pass_on(
@@ -25,6 +28,30 @@ pub(crate) fn dbt(context: &Context, args: &PassOn) -> Result<ExitCode> {
 
 pub(crate) fn airflow(context: &Context, args: &PassOn) -> Result<ExitCode> {
     pass_on(context, "run airflow", &["airflow"], args)
+}
+
+/// In a container of its own: only it has the account that may write.
+pub(crate) fn demo(context: &Context, args: &PassOn) -> Result<ExitCode> {
+    let deploy = context.deploy()?;
+    let settings = context.settings()?;
+    if settings.source() == Store::External {
+        return Err(Failure::user(
+            "failed to find a demo source: OPENDENTAL_SOURCE_HOST names a real one",
+        )
+        .hint("the demo runs where .env says OPENDENTAL_SOURCE_HOST=mysql")
+        .into());
+    }
+    let engine = context.engine()?;
+    let images = up::images(context, &engine, &deploy)?;
+    let stack = Stack::open(&engine, &settings, images)?;
+    context.running(&stack, "mysql")?;
+    let mut command = vec!["python", "-m", "opendental_demo"];
+    command.extend(args.args.iter().map(String::as_str));
+    if args.args.is_empty() {
+        command.push("--help");
+    }
+    let step = stack.run_once("run the demo source", "demo-seed", &command);
+    Ok(exit_code(context.machine.hand_over(&step)?))
 }
 
 fn pass_on(context: &Context, what: &str, tool: &[&str], args: &PassOn) -> Result<ExitCode> {

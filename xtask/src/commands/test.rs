@@ -1,9 +1,201 @@
-//! `test`
-use anyhow::Result;
+//! `test`: every test, the same here and in CI. Parts go on after a failure, so
+//! that one run tells everything.
 
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use xshell::cmd;
+
+use super::build;
 use super::context::Context;
 use crate::cli;
+use crate::error::Failure;
+use crate::exec::{Step, millis, plural};
+use crate::image::BaseName;
+use crate::testing::{TestImage, Throwaway};
 
-pub(crate) fn run(_context: &Context, _args: &cli::Test) -> Result<()> {
-    Ok(())
+pub(crate) fn run(context: &Context, args: &cli::Test) -> Result<()> {
+    let mut report = Report::new(context);
+    for step in rust_steps(context) {
+        report.part(step.what(), || context.machine.show(&step));
+    }
+    if args.fast {
+        report.leave_out("Python, DAG, dbt and end-to-end tests: they need containers");
+        return report.verdict();
+    }
+    let mut image = None;
+    report.part("images", || {
+        image = Some(images(context)?);
+        Ok(())
+    });
+    if let Some(image) = image {
+        python(context, &image, &mut report);
+        report.part("one night, end to end", || {
+            context.machine.show(&end_to_end(context))
+        });
+    }
+    report.verdict()
+}
+
+/// Formatting, lints, unit and command-line tests.
+fn rust_steps(context: &Context) -> Vec<Step> {
+    let sh = context.machine.sh();
+    vec![
+        Step::new("format (rustfmt)", cmd!(sh, "cargo fmt --check")),
+        Step::new(
+            "lint (clippy)",
+            cmd!(
+                sh,
+                "cargo clippy --quiet --all-targets --locked -- --deny warnings"
+            ),
+        ),
+        Step::new(
+            "unit and command-line tests (Rust)",
+            cmd!(sh, "cargo test --quiet --locked"),
+        ),
+    ]
+}
+
+fn images(context: &Context) -> Result<TestImage> {
+    let deploy = context.deploy()?;
+    let engine = context.engine()?;
+    let bases = [BaseName::Airflow, BaseName::Postgres, BaseName::Mysql];
+    let facts = build::ensure(context, &engine, &deploy, &bases, false)?;
+    TestImage::ensure(context, &engine, &facts)
+}
+
+/// What runs in the image, with the same Python and packages as at night.
+fn python(context: &Context, image: &TestImage, report: &mut Report<'_>) {
+    let lints: [(&str, &[&str]); 3] = [
+        (
+            "format (ruff)",
+            &["ruff", "format", "--check", "--no-cache", "."],
+        ),
+        ("lint (ruff)", &["ruff", "check", "--no-cache", "."]),
+        (
+            "lint (sqlfluff)",
+            &[
+                "sqlfluff",
+                "lint",
+                "--disable-progress-bar",
+                "dbt_dental_models",
+            ],
+        ),
+    ];
+    for (what, command) in lints {
+        report.part(what, || {
+            context.machine.show(&image.step(context, what, command))
+        });
+    }
+    let mut databases = None;
+    report.part("throwaway databases", || {
+        databases = Some(Throwaway::start(context)?);
+        Ok(())
+    });
+    let Some(databases) = databases else { return };
+    let suites: [(&str, &[&str]); 2] = [
+        (
+            "ETL tests (MariaDB, Postgres)",
+            &[
+                "pytest",
+                "-q",
+                "-p",
+                "no:cacheprovider",
+                "etl_pipeline/tests",
+            ],
+        ),
+        (
+            "DAG and bootstrap tests (Airflow)",
+            &["pytest", "-q", "-p", "no:cacheprovider", "airflow/tests"],
+        ),
+    ];
+    for (what, command) in suites {
+        report.part(what, || {
+            context
+                .machine
+                .show(&databases.join(context, image, what, command))
+        });
+    }
+}
+
+fn end_to_end(context: &Context) -> Step {
+    let sh = context.machine.sh();
+    Step::new(
+        "run one night, end to end",
+        cmd!(
+            sh,
+            "cargo test --quiet --locked --test night -- --ignored --nocapture --test-threads=1"
+        ),
+    )
+}
+
+/// What passed and what did not.
+struct Report<'a> {
+    context: &'a Context,
+    passed: usize,
+    failed: Vec<String>,
+    left_out: Vec<String>,
+    lines: Vec<(String, Duration, bool)>,
+}
+
+impl<'a> Report<'a> {
+    fn new(context: &'a Context) -> Self {
+        Self {
+            context,
+            passed: 0,
+            failed: Vec::new(),
+            left_out: Vec::new(),
+            lines: Vec::new(),
+        }
+    }
+
+    fn part(&mut self, what: &str, work: impl FnOnce() -> Result<()>) {
+        let term = &self.context.term;
+        term.say(&format!("\n{}", term.bold(&format!("── {what}"))));
+        let started = Instant::now();
+        let result = work();
+        self.lines
+            .push((what.to_owned(), started.elapsed(), result.is_ok()));
+        match result {
+            Ok(()) => self.passed += 1,
+            Err(error) => {
+                term.say(crate::error::show(&error).text.trim_end());
+                self.failed.push(what.to_owned());
+            }
+        }
+    }
+
+    fn leave_out(&mut self, what: &str) {
+        self.left_out.push(what.to_owned());
+    }
+
+    fn verdict(self) -> Result<()> {
+        let term = &self.context.term;
+        term.say("");
+        for (what, took, passed) in &self.lines {
+            let line = format!("{what}  {}", term.dim(&millis(*took)));
+            if *passed {
+                term.done(&line)
+            } else {
+                term.fail(&line)
+            }
+        }
+        for what in &self.left_out {
+            term.warn(&format!("left out: {what}"));
+        }
+        super::print(&format!(
+            "{} passed, {} failed",
+            self.passed,
+            self.failed.len()
+        ))?;
+        if self.failed.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::tool(format!(
+            "{} failed: {}",
+            plural(self.failed.len(), "part"),
+            self.failed.join(", ")
+        ))
+        .into())
+    }
 }

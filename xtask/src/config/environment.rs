@@ -26,18 +26,19 @@ pub(crate) fn ca_bundle() -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
-/// Where this user's caches live: `$XDG_CACHE_HOME` or `~/.cache`.
-pub(crate) fn cache_home() -> Option<PathBuf> {
-    std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .filter(|path| path.is_absolute())
-        .or_else(|| std::env::home_dir().map(|home| home.join(".cache")))
-}
-
 /// Those of `names` that this process has in its environment.
 pub(crate) fn set_among<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
     names
         .into_iter()
         .filter(|name| std::env::var_os(name).is_some())
         .collect()
+}
+
+/// PATH with `folder` before it.
+pub(crate) fn path_after(folder: &std::path::Path) -> std::ffi::OsString {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::iter::once(folder.to_path_buf()).chain(std::env::split_paths(&path));
+    // Joining fails only for a folder with a colon in its name: then PATH is
+    // all that is left, and the tool says what it lacks.
+    std::env::join_paths(folders).unwrap_or(path)
 }

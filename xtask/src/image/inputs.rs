@@ -62,6 +62,13 @@ pub(crate) fn image_inputs(root: &Path, dockerfile: &str) -> Result<Vec<Input>> 
     Ok(sorted(inputs))
 }
 
+/// One path below `root`: a file, or every file below a folder.
+pub(crate) fn named(root: &Path, path: &Path) -> Result<Vec<Input>> {
+    let mut inputs = Vec::new();
+    collect(root, path, &mut inputs)?;
+    Ok(sorted(inputs))
+}
+
 /// Every file below `folder`, with paths relative to it.
 pub(crate) fn folder_inputs(folder: &Path) -> Result<Vec<Input>> {
     let mut inputs = Vec::new();

@@ -16,6 +16,22 @@ use std::path::Path;
 
 use anyhow::Result;
 
+/// The hash of named files and settings.
+///
+/// # Errors
+/// Where a file is missing.
+pub(crate) fn files_fingerprint(
+    root: &Path,
+    files: &[&str],
+    settings: &[(&str, &str)],
+) -> Result<Fingerprint> {
+    let mut all = Vec::new();
+    for file in files {
+        all.extend(inputs::named(root, Path::new(file))?);
+    }
+    Ok(Fingerprint::of(settings, &all))
+}
+
 /// The hash of every file in a folder, to see whether anything in it changed.
 pub(crate) fn folder_fingerprint(folder: &Path) -> Result<String> {
     Ok(Fingerprint::of(&[], &inputs::folder_inputs(folder)?).to_string())

@@ -1,0 +1,6 @@
+#!/bin/sh
+# mmdebstrap hook ($1 is the root file system, complete): what only this build or this machine needed does not stay.
+set -eu
+rm -f "$1/etc/apt/preferences.d/packages-lock" "$1/etc/resolv.conf" "$1/etc/hostname" \
+    "$1/var/cache/ldconfig/aux-cache"
+find "$1/var/log" -type f -delete

@@ -1,0 +1,23 @@
+select
+    "AptNum" as appointment_id,
+    {{ reference('"PatNum"') }} as patient_id,
+    {{ reference('"ProvNum"') }} as dentist_id,
+    {{ reference('"ProvHyg"') }} as hygienist_id,
+    {{ reference('"Op"') }} as operatory_id,
+    {{ reference('"ClinicNum"') }} as clinic_id,
+    {{ reference('"Confirmed"') }} as confirmation_status_id,
+    {{ reference('"UnschedStatus"') }} as unscheduled_status_id,
+    {{ reference('"NextAptNum"') }} as planned_appointment_id,
+    {{ decode_enum('ApptStatus', '"AptStatus"') }} as appointment_status,
+    {{ decode_enum('Priority', '"Priority"') }} as priority,
+    "AptDateTime" as scheduled_at,
+    5 * char_length("Pattern") as length_minutes,
+    {{ flag('"IsNewPatient"') }} as is_new_patient,
+    {{ flag('"IsHygiene"') }} as is_marked_hygiene,
+    {{ recorded_time('"DateTimeArrived"') }} as arrived_at,
+    {{ recorded_time('"DateTimeSeated"') }} as seated_at,
+    {{ recorded_time('"DateTimeDismissed"') }} as dismissed_at,
+    "SecDateTEntry" as created_at,
+    "DateTStamp" as source_changed_at,
+    _loaded_at as loaded_at
+from {{ source('opendental', 'appointment') }}

@@ -1,0 +1,23 @@
+select
+    "ProcNum" as procedure_id,
+    {{ reference('"PatNum"') }} as patient_id,
+    {{ reference('"ProvNum"') }} as provider_id,
+    {{ reference('"AptNum"') }} as appointment_id,
+    {{ reference('"PlannedAptNum"') }} as planned_appointment_id,
+    {{ reference('"CodeNum"') }} as procedure_code_id,
+    {{ reference('"ClinicNum"') }} as clinic_id,
+    {{ decode_enum('ProcStat', '"ProcStatus"') }} as procedure_status,
+    "ProcDate" as procedure_date,
+    "DateComplete" as completed_date,
+    "DateTP" as treatment_planned_date,
+    {{ text_or_null('"ToothNum"') }} as tooth,
+    {{ text_or_null('"Surf"') }} as surface,
+    {{ cents('"ProcFee"') }} as unit_fee,
+    greatest(1, "BaseUnits" + "UnitQty") as units,
+    cast({{ cents('"ProcFee"') }} * greatest(1, "BaseUnits" + "UnitQty") as numeric(12, 2)) as procedure_fee,
+    {{ cents('"Discount"') }} as discount_amount,
+    {{ cents('"TaxAmt"') }} as tax_amount,
+    "SecDateEntry" as created_at,
+    "DateTStamp" as source_changed_at,
+    _loaded_at as loaded_at
+from {{ source('opendental', 'procedurelog') }}

@@ -1,0 +1,1 @@
+"""OpenDental (MariaDB/MySQL) → Postgres schema `raw`, importable and runnable without Airflow."""

@@ -1,0 +1,147 @@
+"""The command line: data on stdout, talk on stderr; exit 0 done, 1 failed, 2 usage or settings."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from etl_pipeline import pipeline
+from etl_pipeline.errors import PipelineError, SettingsError
+from etl_pipeline.plan import TablePlan
+from etl_pipeline.report import align
+from etl_pipeline.settings import Settings
+
+_EPILOG = """\
+A first look:
+  python -m etl_pipeline test-connections      can both databases be reached, with which rights?
+  python -m etl_pipeline plan                  what would a run do, table by table?
+  python -m etl_pipeline run --table patient   load one table
+  python -m etl_pipeline run                   load all: changed rows where a stamp tells, else all
+  python -m etl_pipeline verify                does raw agree with the source?
+  python -m etl_pipeline status                how fresh is raw?
+
+Databases and passwords come from OPENDENTAL_SOURCE_* and POSTGRES_ANALYTICS_* (.env.template).
+Exit status: 0 done, 1 failed, 2 usage or settings.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    args = _parser().parse_args(argv)
+    try:
+        return args.command(Settings.from_env(os.environ), args)
+    except SettingsError as error:
+        _talk(f"error: {error}")
+        return 2
+    except PipelineError as error:
+        _talk(f"error: {error}")
+        return 1
+    except BrokenPipeError:
+        # `… | head`: whoever read stdout has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        _talk("interrupted: loaded tables are kept; run again to go on")
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m etl_pipeline",
+        description="Copy OpenDental's database into Postgres schema raw, correct and incremental.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, function: object, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(command=function)
+        sub.add_argument("--json", action="store_true", help="JSON on stdout")
+        return sub
+
+    command("test-connections", _test, "connect to both databases, show rights and versions")
+    planned = command("plan", _plan, "show what a run would do; reads both sides, changes nothing")
+    running = command("run", _run, "load raw from the source; one run at a time")
+    for sub in (planned, running):
+        sub.add_argument(
+            "--table", action="append", metavar="T", help="only this table (may be repeated)"
+        )
+        sub.add_argument(
+            "--full", action="store_true", help="read every row, not only changed ones"
+        )
+    running.add_argument("--dry-run", action="store_true", help="the same as plan")
+    running.add_argument("--run-id", help="continue or name a run; default manual__<time>")
+    verifying = command("verify", _verify, "compare rows, keys and sums of raw with the source")
+    verifying.add_argument("--run-id", help="the run to keep the outcome with; default the last")
+    command("status", _status, "the last run, rows and freshness of each table")
+    return parser
+
+
+def _test(settings: Settings, args: argparse.Namespace) -> int:
+    validation = pipeline.check(settings)
+    lines = []
+    for finding in validation.findings:
+        lines.append(f"{finding.level}: {finding.message}")
+        if finding.hint:
+            lines.append(f"hint: {finding.hint}")
+    _show(args, validation.to_dict(), "\n".join(lines))
+    return 0 if validation.ok else 1
+
+
+def _plan(settings: Settings, args: argparse.Namespace) -> int:
+    plans = pipeline.observe_plan(settings, tables=args.table, full=args.full)
+    _show(args, {"tables": [p.to_dict() for p in plans]}, _plan_text(plans))
+    return 1 if any(p.action == "blocked" for p in plans) else 0
+
+
+def _run(settings: Settings, args: argparse.Namespace) -> int:
+    if args.dry_run:
+        return _plan(settings, args)
+    run_id = args.run_id or f"manual__{datetime.now(UTC).isoformat(timespec='seconds')}"
+    result = pipeline.run(settings, run_id=run_id, tables=args.table, full=args.full, log=_talk)
+    report = pipeline.report(settings, run_id=run_id)
+    _show(args, result.to_dict(), report.to_text())
+    return 0 if result.ok else 1
+
+
+def _verify(settings: Settings, args: argparse.Namespace) -> int:
+    run_id = args.run_id or pipeline.last_run_id(settings)
+    if run_id is None:
+        raise PipelineError("verifying: there was no run yet", "python -m etl_pipeline run")
+    verification = pipeline.verify(settings, run_id=run_id)
+    _show(args, verification.to_dict(), verification.to_text())
+    return 0 if verification.ok else 1
+
+
+def _status(settings: Settings, args: argparse.Namespace) -> int:
+    status = pipeline.status(settings)
+    _show(args, status.to_dict(), status.to_text())
+    return 0
+
+
+def _plan_text(plans: Sequence[TablePlan]) -> str:
+    rows = [("table", "action", "rows (estimate)", "reason")]
+    rows += [
+        (p.table.name, p.action, f"{p.table.estimated_rows:,}", p.reason)
+        for p in plans
+        if p.action != "blocked"
+    ]
+    lines = align(rows, left=(0, 1, 3))
+    for p in plans:
+        if p.action == "blocked":
+            lines += [f"blocked: {p.reason}", *([f"hint: {p.hint}"] if p.hint else [])]
+    return "\n".join(lines)
+
+
+def _show(args: argparse.Namespace, data: dict[str, Any], text: str) -> None:
+    print(json.dumps(data, indent=2) if args.json else text, flush=True)
+
+
+def _talk(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,320 @@
+"""The public calls: validate, plan, run, verify, report, status. Used by the DAG and the CLI."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import psycopg2
+import pymysql
+
+from etl_pipeline import plan as planning
+from etl_pipeline import report as reporting
+from etl_pipeline import tracking
+from etl_pipeline import verify as verifying
+from etl_pipeline.errors import PipelineError, describe
+from etl_pipeline.load import load_table
+from etl_pipeline.plan import TablePlan, Watermark
+from etl_pipeline.report import RunReport, Status
+from etl_pipeline.settings import Settings
+from etl_pipeline.source import Source
+from etl_pipeline.target import Target
+from etl_pipeline.tracking import TableResult
+from etl_pipeline.verify import Verification
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was checked; `level` is ok, warning or error."""
+
+    level: str
+    message: str
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What `check` found out; versions are None where they could not be read."""
+
+    findings: tuple[Finding, ...]
+    source_version: str | None = None
+    opendental_version: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        return all(f.level != "error" for f in self.findings)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"findings": [asdict(f) for f in self.findings], "ok": self.ok}
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run did; a table that failed carries its error."""
+
+    run_id: str
+    tables: tuple[TableResult, ...]
+
+    @property
+    def ok(self) -> bool:
+        return all(t.ok for t in self.tables)
+
+    @property
+    def rows(self) -> int:
+        return sum(t.rows_written for t in self.tables)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "run_id": self.run_id,
+            "ok": self.ok,
+            "rows": self.rows,
+            "tables": [t.to_dict() for t in self.tables],
+        }
+
+
+def check(settings: Settings) -> Validation:
+    """Connect to both sides and look at rights and versions; raises nothing of its own."""
+    findings: list[Finding] = []
+    versions: tuple[str | None, str | None] = (None, None)
+    try:
+        with Source(settings.source) as source:
+            versions = (source.server_version(), source.opendental_version())
+            opendental = f", OpenDental {versions[1]}" if versions[1] else ""
+            findings.append(Finding("ok", f"source: MySQL protocol {versions[0]}{opendental}"))
+            findings.append(_read_only(source.write_privileges(), settings))
+            count = sum(1 for table in source.tables() if table.primary_key)
+            findings.append(Finding("ok", f"source: {count} tables with a primary key"))
+    except (PipelineError, pymysql.MySQLError) as error:
+        findings.append(_finding(error))
+    try:
+        with Target(settings.analytics) as target:
+            findings.append(_writable(target, settings))
+    except (PipelineError, psycopg2.Error) as error:
+        findings.append(_finding(error))
+    return Validation(tuple(findings), *versions)
+
+
+def validate(settings: Settings) -> Validation:
+    """`check`, for a caller that wants to stop.
+
+    Raises:
+        PipelineError: with every finding that is an error.
+    """
+    validation = check(settings)
+    errors = [f for f in validation.findings if f.level == "error"]
+    if errors:
+        raise PipelineError(
+            "; ".join(f.message for f in errors), "; ".join(f.hint for f in errors if f.hint)
+        )
+    return validation
+
+
+def observe_plan(
+    settings: Settings, *, tables: Sequence[str] | None = None, full: bool = False
+) -> tuple[TablePlan, ...]:
+    """What `run` would do, from both databases as they are; changes nothing.
+
+    Raises:
+        PipelineError: a database cannot be reached, or `tables` names what cannot be loaded.
+    """
+    with Source(settings.source) as source, Target(settings.analytics) as target:
+        return _plan(source, target, tables, full)
+
+
+def run(
+    settings: Settings,
+    *,
+    run_id: str,
+    tables: Sequence[str] | None = None,
+    full: bool = False,
+    guard: Mapping[str, Any] | None = None,
+    log: Callable[[str], None],
+) -> RunResult:
+    """Bring raw to the state of the source, table by table.
+
+    The same `run_id` again continues a run that failed: what it has loaded is not loaded again.
+    A table that fails is recorded, and the others go on.
+
+    Args:
+        tables: names; None = all that no rule excludes.
+        guard: the decision that allowed this run, kept with it.
+        log: receives progress lines (counts and names, no values).
+
+    Raises:
+        Busy: another run is at work.
+        PipelineError: nothing could be loaded, or the analytics database was lost.
+    """
+    with Target(settings.analytics) as target:
+        target.prepare()
+        target.lock()
+        done = tracking.start_run(target, run_id, settings.environment, full, guard)
+        try:
+            results = _run_tables(settings, target, run_id, tables, full, done, log)
+        except Exception as error:
+            safe = describe(error)
+            if target.connection.closed == 0:
+                tracking.finish_run(target, run_id, safe.message)
+            raise safe from None
+        failed = [r.table for r in results if not r.ok]
+        tracking.finish_run(
+            target, run_id, f"{len(failed)} tables failed: {', '.join(failed)}" if failed else None
+        )
+        return RunResult(run_id, results)
+
+
+def verify(settings: Settings, *, run_id: str) -> Verification:
+    """Compare every loadable table with the source, and keep the outcome with the run.
+
+    Raises:
+        PipelineError: a database cannot be reached.
+    """
+    try:
+        with Source(settings.source) as source, Target(settings.analytics) as target:
+            target.prepare()
+            marks = tracking.watermarks(target)
+            raw = target.raw_tables()
+            checks = []
+            for item in _plan(source, target, None, False):
+                if item.action == "excluded":
+                    continue
+                if item.table.name not in raw or item.new_columns or item.action == "blocked":
+                    checks.append(verifying.TableCheck(item.table.name, "missing", 0, 0))
+                    continue
+                mark = marks.get(item.table.name)
+                checks.append(verifying.check_table(source, target, item.table, mark))
+            verification = Verification(run_id, tuple(checks))
+            tracking.save_verification(target, run_id, verification.to_dict())
+            return verification
+    except (psycopg2.Error, pymysql.MySQLError) as error:
+        raise describe(error) from None
+
+
+def report(settings: Settings, *, run_id: str) -> RunReport:
+    """The run as recorded.
+
+    Raises:
+        PipelineError: there is no such run, or the analytics database cannot be reached.
+    """
+    with Target(settings.analytics) as target:
+        target.prepare()
+        return reporting.read_report(target, run_id)
+
+
+def status(settings: Settings) -> Status:
+    """The last run and how fresh each table is."""
+    with Target(settings.analytics) as target:
+        return reporting.read_status(target) if target.prepared() else Status(None, 0, ())
+
+
+def last_run_id(settings: Settings) -> str | None:
+    with Target(settings.analytics) as target:
+        return reporting.last_run_id(target) if target.prepared() else None
+
+
+def _plan(
+    source: Source, target: Target, only: Sequence[str] | None, full: bool
+) -> tuple[TablePlan, ...]:
+    marks: dict[str, Watermark] = tracking.watermarks(target) if target.prepared() else {}
+    return planning.plan(
+        source.tables(), target.raw_tables(), marks, only=only, full=full, schema=target.schema
+    )
+
+
+def _run_tables(
+    settings: Settings,
+    target: Target,
+    run_id: str,
+    only: Sequence[str] | None,
+    full: bool,
+    done: frozenset[str],
+    log: Callable[[str], None],
+) -> tuple[TableResult, ...]:
+    source = Source(settings.source)
+    try:
+        marks = tracking.watermarks(target)
+        plans = [p for p in _plan(source, target, only, full) if p.action != "excluded"]
+        if done:
+            log(f"continuing run {run_id}: {len(done)} tables are loaded already")
+        results: list[TableResult] = []
+        for number, item in enumerate(plans, start=1):
+            name = item.table.name
+            if name in done:
+                continue
+            if item.action == "blocked":
+                result = _failed(target, item, run_id, PipelineError(item.reason, item.hint))
+            else:
+                try:
+                    result = load_table(source, target, item, run_id, marks.get(name))
+                except (PipelineError, psycopg2.Error, pymysql.MySQLError, OSError) as error:
+                    if target.connection.closed:
+                        raise
+                    result = _failed(target, item, run_id, error)
+                    # A result that was left half-read makes the connection useless.
+                    source.close()
+                    source = Source(settings.source)
+            results.append(result)
+            log(f"[{number}/{len(plans)}] {_line(result)}")
+        return tuple(results)
+    finally:
+        source.close()
+
+
+def _failed(target: Target, item: TablePlan, run_id: str, error: BaseException) -> TableResult:
+    safe = describe(error)
+    message = safe.message
+    if item.table.name not in message:
+        message = f"loading table {item.table.name}: {message}"
+    text = f"{message}; hint: {safe.hint}" if safe.hint else message
+    strategy = item.action if item.loads else "full"
+    result = TableResult(item.table.name, strategy, error=text)
+    with target.transaction() as cursor:
+        now = cursor.rows("select clock_timestamp()")[0][0]
+        tracking.record_table(cursor, run_id, result, now)
+    return result
+
+
+def _line(result: TableResult) -> str:
+    if not result.ok:
+        return f"{result.table}: failed: {result.error}"
+    return (
+        f"{result.table}: {result.strategy}, {result.rows_read} rows read,"
+        f" {result.rows_written} written, {result.seconds:.2f} s"
+    )
+
+
+def _read_only(privileges: tuple[str, ...], settings: Settings) -> Finding:
+    if not privileges:
+        return Finding("ok", "source: the account can only read")
+    level = "error" if settings.environment == "clinic" else "warning"
+    return Finding(
+        level,
+        f"source: the account {settings.source.user} may write ({', '.join(privileges)})",
+        f"use an account with only: grant select on {settings.source.database}.* to …",
+    )
+
+
+def _writable(target: Target, settings: Settings) -> Finding:
+    analytics = settings.analytics
+    version = target.rows("show server_version")[0][0].split()[0]
+    allowed = target.rows(
+        """
+        select bool_and(coalesce(
+            has_schema_privilege(to_regnamespace(quote_ident(s))::oid, 'create'),
+            has_database_privilege(current_database(), 'create')
+        )) from unnest(%s) as s
+        """,
+        [[analytics.schema, "etl"]],
+    )[0][0]
+    if allowed:
+        return Finding("ok", f"analytics: Postgres {version}, writable")
+    return Finding(
+        "error",
+        f"analytics: {analytics.user} may not create in schemas {analytics.schema} and etl",
+        f"grant create on database {analytics.database} to {analytics.user}",
+    )
+
+
+def _finding(error: BaseException) -> Finding:
+    safe = describe(error)
+    return Finding("error", safe.message, safe.hint)

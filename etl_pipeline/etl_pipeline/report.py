@@ -1,0 +1,210 @@
+"""What a run did and how fresh raw is, from `etl.*`: counts and times, never a value of a row."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from etl_pipeline.errors import PipelineError
+from etl_pipeline.target import Target
+from etl_pipeline.tracking import TableResult
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """One run as recorded. Times are ISO 8601 in UTC; `seconds` is wall time of the whole run."""
+
+    run_id: str
+    status: str
+    environment: str
+    full_refresh: bool
+    started_at: str
+    finished_at: str | None
+    seconds: float | None
+    error: str | None
+    guard: dict[str, Any] | None
+    verification: dict[str, Any] | None
+    tables: tuple[TableResult, ...]
+
+    @property
+    def rows_read(self) -> int:
+        return sum(t.rows_read for t in self.tables)
+
+    @property
+    def rows_written(self) -> int:
+        return sum(t.rows_written for t in self.tables)
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        return tuple(t.table for t in self.tables if not t.ok)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            **asdict(self),
+            "tables": [t.to_dict() for t in self.tables],
+            "rows_read": self.rows_read,
+            "rows_written": self.rows_written,
+            "failed": list(self.failed),
+        }
+
+    def to_text(self) -> str:
+        took = "" if self.seconds is None else f" in {self.seconds:.1f} s"
+        lines = [f"run {self.run_id}: {self.status}{took} ({self.environment})"]
+        if self.error:
+            lines.append(f"error: {self.error}")
+        rows = [("table", "strategy", "read", "written", "seconds")]
+        rows += [
+            (t.table, t.strategy, f"{t.rows_read:,}", f"{t.rows_written:,}", f"{t.seconds:.2f}")
+            for t in sorted(self.tables, key=lambda t: (-t.seconds, t.table))
+        ]
+        rows.append(("total", "", f"{self.rows_read:,}", f"{self.rows_written:,}", ""))
+        lines += align(rows, left=(0, 1))
+        lines += [f"failed: {t.table}: {t.error}" for t in self.tables if not t.ok]
+        if self.verification is not None:
+            checks = self.verification["checks"]
+            bad = [c["table"] for c in checks if c["outcome"] not in ("match", "changed")]
+            lines.append(
+                f"verification: {', '.join(bad)} differ from the source"
+                if bad
+                else f"verification: {len(checks)} tables agree with the source"
+            )
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Freshness:
+    """How old a raw table is.
+
+    Attributes:
+        rows: Postgres' estimate; exact after each full load.
+        watermark: largest change stamp that was read, UTC; None without a stamp.
+        hours_since_load: since the last load of the table that succeeded.
+    """
+
+    table: str
+    rows: int
+    watermark: str | None
+    loaded_at: str
+    hours_since_load: float
+
+
+@dataclass(frozen=True)
+class Status:
+    """The last run and the freshness of each table that was ever loaded."""
+
+    last_run: dict[str, Any] | None
+    rows: int
+    tables: tuple[Freshness, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"tables": [asdict(t) for t in self.tables]}
+
+    def to_text(self) -> str:
+        if self.last_run is None:
+            return "no run yet"
+        last = self.last_run
+        rows = [("table", "rows", "changed up to (UTC)", "hours since load")]
+        rows += [
+            (t.table, f"{t.rows:,}", (t.watermark or "-")[:19], f"{t.hours_since_load:.1f}")
+            for t in self.tables
+        ]
+        started = last["started_at"][:19]
+        head = f"last run {last['run_id']}: {last['status']}, started {started} UTC"
+        return "\n".join(
+            [head, *([f"error: {last['error']}"] if last["error"] else []), *align(rows)]
+        )
+
+
+def read_report(target: Target, run_id: str) -> RunReport:
+    """The run `run_id`.
+
+    Raises:
+        PipelineError: there is no such run.
+    """
+    found = target.rows(
+        "select run_id, status, environment, full_refresh, started_at, finished_at,"
+        " extract(epoch from finished_at - started_at)::float8, error, guard, verification"
+        " from etl.runs where run_id = %s",
+        [run_id],
+    )
+    if not found:
+        raise PipelineError(
+            f"reporting run {run_id}: no such run", "`python -m etl_pipeline status` names the last"
+        )
+    (name, status, environment, full, started, finished, seconds, error, guard, verified) = found[0]
+    tables = target.rows(
+        "select table_name, strategy, rows_read, rows_written, bytes, seconds, watermark, error"
+        " from etl.tables where run_id = %s order by table_name",
+        [run_id],
+    )
+    return RunReport(
+        run_id=name,
+        status=status,
+        environment=environment,
+        full_refresh=full,
+        started_at=started.isoformat(),
+        finished_at=_iso(finished),
+        seconds=seconds,
+        error=error,
+        guard=guard,
+        verification=verified,
+        tables=tuple(TableResult(*row) for row in tables),
+    )
+
+
+def read_status(target: Target) -> Status:
+    last = last_run_id(target)
+    if last is None:
+        return Status(None, 0, ())
+    report = read_report(target, last)
+    tables = target.rows(
+        """
+        select
+            l.table_name,
+            greatest(c.reltuples, 0)::bigint,
+            w.value,
+            l.finished_at,
+            extract(epoch from clock_timestamp() - l.finished_at)::float8 / 3600
+        from (
+            select table_name, max(finished_at) as finished_at
+            from etl.tables where status = 'success' group by table_name
+        ) as l
+        inner join pg_class as c
+            on l.table_name = c.relname and c.relnamespace = to_regnamespace(quote_ident(%s))
+        left join etl.watermarks as w on l.table_name = w.table_name
+        order by l.table_name
+        """,
+        [target.schema],
+    )
+    fresh = tuple(
+        Freshness(name, rows, mark, loaded.isoformat(), round(hours, 2))
+        for name, rows, mark, loaded, hours in tables
+    )
+    summary = {
+        key: value
+        for key, value in report.to_dict().items()
+        if key not in ("tables", "guard", "verification")
+    }
+    return Status(summary, sum(t.rows for t in fresh), fresh)
+
+
+def last_run_id(target: Target) -> str | None:
+    found = target.rows("select run_id from etl.runs order by started_at desc limit 1")
+    return found[0][0] if found else None
+
+
+def align(rows: list[tuple[str, ...]], left: tuple[int, ...] = (0,)) -> list[str]:
+    """Columns of equal width; those in `left` begin at the left, the others are numbers."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if index in left else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _iso(value: datetime | None) -> str | None:
+    return None if value is None else value.isoformat()

@@ -1,0 +1,149 @@
+"""What happened: `etl.runs`, `etl.tables`, `etl.watermarks`.
+
+`etl.tables` and `etl.watermarks` of a loaded table are written in the transaction of its data.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from etl_pipeline.plan import Watermark
+from etl_pipeline.target import Cursor, Target
+
+
+@dataclass(frozen=True)
+class TableResult:
+    """One table of a run.
+
+    Attributes:
+        rows_read: rows that came from the source.
+        rows_written: rows inserted, changed or removed in raw.
+        bytes: length of the CSV that came from the source.
+        watermark: largest change stamp read so far, UTC; None without a stamp.
+    """
+
+    table: str
+    strategy: str
+    rows_read: int = 0
+    rows_written: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    watermark: str | None = None
+    error: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.error is None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def start_run(
+    target: Target, run_id: str, environment: str, full: bool, guard: Mapping[str, Any] | None
+) -> frozenset[str]:
+    """Open the run; the caller holds the lock, so every other `running` row is a dead process.
+
+    Returns:
+        Tables that an interrupted try of the same run has loaded already. A run that succeeded
+        and is asked for again starts from the beginning.
+    """
+    with target.transaction() as cursor:
+        cursor.run(
+            "update etl.runs set status = 'failed', finished_at = clock_timestamp(),"
+            " error = 'the process ended without a report' where status = 'running'"
+        )
+        before = cursor.rows("select status from etl.runs where run_id = %s", [run_id])
+        if before and before[0][0] == "failed":
+            done = cursor.rows(
+                "select table_name from etl.tables where run_id = %s and status = 'success'",
+                [run_id],
+            )
+        else:
+            cursor.run("delete from etl.tables where run_id = %s", [run_id])
+            done = []
+        cursor.run(
+            """
+            insert into etl.runs (run_id, status, environment, full_refresh, guard)
+            values (%s, 'running', %s, %s, %s)
+            on conflict (run_id) do update set
+                status = 'running', finished_at = null, error = null, verification = null,
+                environment = excluded.environment, full_refresh = excluded.full_refresh,
+                guard = excluded.guard
+            """,
+            [run_id, environment, full, None if guard is None else json.dumps(dict(guard))],
+        )
+    return frozenset(row[0] for row in done)
+
+
+def finish_run(target: Target, run_id: str, error: str | None) -> None:
+    with target.transaction() as cursor:
+        cursor.run(
+            "update etl.runs set status = %s, finished_at = clock_timestamp(), error = %s"
+            " where run_id = %s",
+            ["failed" if error else "success", error, run_id],
+        )
+
+
+def record_table(cursor: Cursor, run_id: str, result: TableResult, started_at: datetime) -> None:
+    cursor.run(
+        """
+        insert into etl.tables (
+            run_id, table_name, strategy, rows_read, rows_written, bytes, seconds, watermark,
+            status, error, started_at, finished_at
+        ) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, clock_timestamp())
+        on conflict (run_id, table_name) do update set
+            strategy = excluded.strategy, rows_read = excluded.rows_read,
+            rows_written = excluded.rows_written, bytes = excluded.bytes,
+            seconds = excluded.seconds, watermark = excluded.watermark, status = excluded.status,
+            error = excluded.error, started_at = excluded.started_at,
+            finished_at = excluded.finished_at
+        """,
+        [
+            run_id,
+            result.table,
+            result.strategy,
+            result.rows_read,
+            result.rows_written,
+            result.bytes,
+            result.seconds,
+            result.watermark,
+            "success" if result.ok else "failed",
+            result.error,
+            started_at,
+        ],
+    )
+
+
+def save_watermark(cursor: Cursor, table: str, watermark: Watermark, run_id: str) -> None:
+    cursor.run(
+        """
+        insert into etl.watermarks (table_name, column_name, value, run_id)
+        values (%s, %s, %s, %s)
+        on conflict (table_name) do update set
+            column_name = excluded.column_name, value = excluded.value,
+            run_id = excluded.run_id, updated_at = clock_timestamp()
+        """,
+        [table, watermark.column, watermark.value, run_id],
+    )
+
+
+def watermarks(target: Target) -> dict[str, Watermark]:
+    return {
+        table: Watermark(column, value)
+        for table, column, value in target.rows(
+            "select table_name, column_name, value from etl.watermarks"
+        )
+    }
+
+
+def save_verification(target: Target, run_id: str, verification: Mapping[str, Any]) -> None:
+    with target.transaction() as cursor:
+        cursor.run(
+            "update etl.runs set verification = %s where run_id = %s",
+            [json.dumps(dict(verification)), run_id],
+        )

@@ -1,0 +1,165 @@
+"""The command line: `load` a practice, `advance` it by days of business."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from datetime import date, timedelta
+
+import pymysql
+
+from etl_pipeline.connecting import explain_source
+from etl_pipeline.errors import PipelineError
+from etl_pipeline.settings import EnvReader, SourceSettings
+from opendental_demo.database import Database, DemoSettings, Marker
+from opendental_demo.practice import Practice
+
+YEARS = 3
+_EPILOG = """\
+  python -m opendental_demo load               fill the demo source once; a second time does nothing
+  python -m opendental_demo advance --days 1   a day of business: new rows, changes, hard deletes
+  python -m opendental_demo load --reset       start again from nothing
+
+The database comes from DEMO_SOURCE_HOST, _PORT, _DB, _USER, _PASSWORD; the practice from DEMO_SEED
+and DEMO_SCALE. The same seed, scale and end date always give the same rows. All people are
+invented. Exit status: 0 done, 1 failed, 2 usage or settings.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    args = _parser().parse_args(argv)
+    try:
+        reader = EnvReader(os.environ)
+        settings = DemoSettings(
+            host=reader.text("DEMO_SOURCE_HOST", "mysql"),
+            port=reader.port("DEMO_SOURCE_PORT", 3306),
+            database=reader.text("DEMO_SOURCE_DB", "opendental"),
+            user=reader.required("DEMO_SOURCE_USER"),
+            password=reader.required("DEMO_SOURCE_PASSWORD"),
+        )
+        seed = reader.number("DEMO_SEED", 1, 0, 2**31)
+        scale = args.scale if args.scale is not None else _scale(reader.text("DEMO_SCALE", "1"))
+        reader.finish()
+        wanted = (args.seed if args.seed is not None else seed, scale)
+        with _open(settings) as database:
+            return args.command(database, args, *wanted)
+    except PipelineError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if type(error).__name__ == "SettingsError" else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m opendental_demo",
+        description="A synthetic OpenDental source: one invented dental practice over three years.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    load = commands.add_parser("load", help="create the tables and fill them")
+    load.set_defaults(command=_load)
+    load.add_argument("--end-date", type=date.fromisoformat, help="the books end before this day")
+    load.add_argument("--reset", action="store_true", help="drop what is there and load again")
+    advance = commands.add_parser("advance", help="live the next days of business")
+    advance.set_defaults(command=_advance)
+    advance.add_argument("--days", type=int, default=1, help="calendar days (default 1)")
+    for sub in (load, advance):
+        sub.add_argument("--seed", type=int, help="default DEMO_SEED, or 1")
+        sub.add_argument("--scale", type=float, help="default DEMO_SCALE; 1 = 3,000 patients")
+    return parser
+
+
+def _load(database: Database, args: argparse.Namespace, seed: int, scale: float) -> int:
+    found = database.marker()
+    today = date.today()
+    if found is not None and not args.reset:
+        # Without --end-date any finished load of this practice will do: a stack that is started
+        # again tomorrow keeps its data.
+        same_end = args.end_date in (None, found.end)
+        if (found.seed, found.scale) == (seed, scale) and same_end:
+            _talk(f"nothing to do: seed {seed}, scale {scale:g}, books up to {found.today}")
+            return 0
+        raise PipelineError(
+            f"loading the demo: the database holds seed {found.seed}, scale {found.scale:g},"
+            f" end date {found.end}",
+            "python -m opendental_demo load --reset",
+        )
+    strangers = database.strangers()
+    if strangers:
+        raise PipelineError(
+            f"loading the demo: {database.settings.database} holds {len(strangers)} tables with"
+            " rows that are not ours",
+            "point DEMO_SOURCE_DB at an empty database; real data is never overwritten",
+        )
+    end = args.end_date or today
+    if end > today + timedelta(days=1):
+        # Stamps in the future would hide the changes that a person makes today.
+        raise PipelineError("loading the demo: the end date lies in the future", "leave it out")
+    began = time.monotonic()
+    practice = Practice(seed, scale, _start(end))
+    practice.run_until(end)
+    _talk(f"simulated {YEARS} years in {time.monotonic() - began:.1f} s")
+    database.create()
+    count = database.write(practice.store)
+    database.mark(Marker(seed, scale, end, end))
+    patients = len(practice.store.rows["patient"])
+    seconds = time.monotonic() - began
+    _talk(f"loaded {count} rows, {patients} patients, books up to {end}, in {seconds:.1f} s")
+    return 0
+
+
+def _advance(database: Database, args: argparse.Namespace, seed: int, scale: float) -> int:
+    del seed, scale  # the database knows which practice it holds
+    if args.days < 1:
+        raise PipelineError("advancing the demo: --days must be at least 1")
+    found = database.marker()
+    if found is None:
+        raise PipelineError(
+            "advancing the demo: there is no practice yet", "python -m opendental_demo load"
+        )
+    # The past is lived again in memory (seconds): the database holds no state of the simulation.
+    practice = Practice(found.seed, found.scale, _start(found.end))
+    practice.run_until(found.today)
+    practice.store.forget_changes()
+    end = found.today + timedelta(days=args.days)
+    practice.run_until(end)
+    counts = database.apply(practice.store)
+    database.mark(Marker(found.seed, found.scale, found.end, end))
+    told = ", ".join(f"{number} {action}s" for action, number in counts.items())
+    _talk(f"advanced from {found.today} to {end}: {told}")
+    return 0
+
+
+def _start(end: date) -> date:
+    day = 28 if (end.month, end.day) == (2, 29) else end.day
+    return date(end.year - YEARS, end.month, day)
+
+
+def _scale(text: str) -> float:
+    try:
+        scale = float(text)
+    except ValueError:
+        scale = 0.0
+    if not 0 < scale <= 100:
+        raise PipelineError("reading DEMO_SCALE: it is not a number above 0 and up to 100")
+    return scale
+
+
+def _open(settings: DemoSettings) -> Database:
+    try:
+        return Database(settings)
+    except (pymysql.MySQLError, OSError, RuntimeError) as error:
+        source = SourceSettings(
+            settings.host, settings.port, settings.database, settings.user, settings.password
+        )
+        safe = explain_source(error, source)
+        hint = safe.hint.replace("OPENDENTAL_SOURCE_", "DEMO_SOURCE_")
+        raise PipelineError(safe.message, hint) from None
+
+
+def _talk(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

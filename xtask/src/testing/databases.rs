@@ -1,0 +1,173 @@
+//! A MariaDB and a Postgres on a network of their own, gone when dropped.
+
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use data_encoding::HEXLOWER;
+use xshell::cmd;
+
+use super::TestImage;
+use crate::commands::Context;
+use crate::exec::{Machine, Step};
+use crate::image::{BaseName, find_base};
+
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// The two servers; dropping it removes them with their data.
+#[derive(Debug)]
+pub(crate) struct Throwaway<'a> {
+    machine: &'a Machine,
+    docker: PathBuf,
+    name: String,
+    password: String,
+}
+
+impl<'a> Throwaway<'a> {
+    /// Starts both and waits until they answer over TCP.
+    pub(crate) fn start(context: &'a Context) -> Result<Self> {
+        let deploy = context.deploy()?;
+        let engine = context.engine()?;
+        let mut random = [0; 12];
+        getrandom::fill(&mut random)
+            .map_err(|error| anyhow::anyhow!("failed to read random bytes: {error}"))?;
+        let servers = Self {
+            machine: &context.machine,
+            docker: engine.docker().clone(),
+            name: format!("dental-test-{}", std::process::id()),
+            password: HEXLOWER.encode(&random),
+        };
+        context.machine.keep_secret([servers.password.as_str()]);
+        let (docker, name, sh) = (&servers.docker, &servers.name, context.machine.sh());
+        context.machine.run(&Step::new(
+            "make a network for test databases",
+            cmd!(sh, "{docker} network create {name}"),
+        ))?;
+        for (base, service, variable, tail) in [
+            (
+                BaseName::Postgres,
+                "postgres",
+                "POSTGRES_PASSWORD",
+                &["-c", "fsync=off"][..],
+            ),
+            (
+                BaseName::Mysql,
+                "mysql",
+                "MYSQL_ROOT_PASSWORD",
+                &["--sql-mode=", "--local-infile=1"][..],
+            ),
+        ] {
+            let image = find_base(&engine, &context.workspace, &deploy.bases, base)?
+                .with_context(|| format!("failed to find the {service} base"))?
+                .reference;
+            let container = format!("{name}-{service}");
+            context.machine.run(
+                &Step::new(
+                    format!("start a throwaway {service}"),
+                    cmd!(
+                        sh,
+                        "{docker} run --detach --rm --name {container} --network {name}
+                         --network-alias {service} --env {variable} {image} {tail...}"
+                    ),
+                )
+                .secret(variable, &servers.password),
+            )?;
+        }
+        servers.wait("postgres", "pg_isready -q -h 127.0.0.1 -U postgres")?;
+        servers.wait(
+            "mysql",
+            "MYSQL_PWD=$MYSQL_ROOT_PASSWORD mariadb-admin -h 127.0.0.1 -u root ping",
+        )?;
+        Ok(servers)
+    }
+
+    /// Runs a command of the test image beside the servers, told where they are.
+    pub(crate) fn join(
+        &self,
+        context: &Context,
+        image: &TestImage,
+        what: &str,
+        command: &[&str],
+    ) -> Step {
+        let metadata = format!(
+            "postgresql+psycopg2://postgres:{}@postgres:5432/postgres",
+            self.password
+        );
+        image
+            .run(context, what)
+            .args(["--network", self.name.as_str()])
+            .args([
+                "--env",
+                "TEST_SOURCE_HOST=mysql",
+                "--env",
+                "TEST_SOURCE_PORT=3306",
+            ])
+            .args([
+                "--env",
+                "TEST_SOURCE_USER=root",
+                "--env",
+                "TEST_SOURCE_PASSWORD",
+            ])
+            .args([
+                "--env",
+                "TEST_ANALYTICS_HOST=postgres",
+                "--env",
+                "TEST_ANALYTICS_PORT=5432",
+            ])
+            .args([
+                "--env",
+                "TEST_ANALYTICS_USER=postgres",
+                "--env",
+                "TEST_ANALYTICS_PASSWORD",
+            ])
+            .args(["--env", "TEST_ANALYTICS_DB=postgres"])
+            .args(["--env", "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"])
+            .arg(image.reference())
+            .args(command.iter().copied())
+            .secret("TEST_SOURCE_PASSWORD", &self.password)
+            .secret("TEST_ANALYTICS_PASSWORD", &self.password)
+            .secret("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", metadata)
+    }
+
+    fn wait(&self, service: &str, question: &str) -> Result<()> {
+        let (docker, container) = (&self.docker, format!("{}-{service}", self.name));
+        let ask = Step::new(
+            format!("reach the throwaway {service}"),
+            cmd!(
+                self.machine.sh(),
+                "{docker} exec {container} sh -c {question}"
+            ),
+        );
+        let started = Instant::now();
+        loop {
+            let captured = self.machine.capture(&ask)?;
+            if captured.ok() {
+                return Ok(());
+            }
+            if started.elapsed() > LIMIT {
+                return Err(self.machine.failed(&ask, &captured).into());
+            }
+            thread::sleep(Duration::from_millis(300));
+        }
+    }
+}
+
+impl Drop for Throwaway<'_> {
+    fn drop(&mut self) {
+        let (docker, sh, name) = (&self.docker, self.machine.sh(), &self.name);
+        for service in ["postgres", "mysql"] {
+            let container = format!("{name}-{service}");
+            let remove = Step::new(
+                "remove a throwaway database",
+                cmd!(sh, "{docker} rm --force --volumes {container}"),
+            );
+            self.machine.run(&remove).ok();
+        }
+        let remove = Step::new(
+            "remove the test network",
+            cmd!(sh, "{docker} network rm {name}"),
+        );
+        self.machine.run(&remove).ok();
+    }
+}

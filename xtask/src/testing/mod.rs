@@ -1,0 +1,8 @@
+//! What the test suites stand on: the image with test tools, and databases that
+//! live as long as the tests.
+
+mod databases;
+mod image;
+
+pub(crate) use databases::Throwaway;
+pub(crate) use image::TestImage;

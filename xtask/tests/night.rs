@@ -1,0 +1,430 @@
+//! One whole night on real containers, as a person types it.
+//!
+//! It works on a copy of the checkout with a project name, ports and secrets of
+//! its own, and leaves nothing behind. Run by `cargo xtask test`; by hand:
+//! `cargo test --test night -- --ignored --nocapture`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// How long the scheduler may take from a changed schedule to a finished run.
+const SCHEDULED_RUN: Duration = Duration::from_secs(600);
+
+/// A stack in a copy of the checkout; dropping it takes everything away.
+struct Stack {
+    folder: tempfile::TempDir,
+}
+
+/// What one command printed.
+struct Ran {
+    status: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Stack {
+    fn new() -> Self {
+        let folder = tempfile::Builder::new()
+            .prefix("night")
+            .rand_bytes(8)
+            .tempdir()
+            .unwrap();
+        let stack = Self { folder };
+        copy_checkout(stack.root());
+        stack
+    }
+
+    fn root(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn run(&self, args: &[&str]) -> Ran {
+        eprintln!("$ cargo xtask {}", args.join(" "));
+        let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
+            .args(args)
+            .current_dir(self.root())
+            .output()
+            .unwrap();
+        let ran = Ran::from(output);
+        eprint!("{}{}", ran.stdout, ran.stderr);
+        ran
+    }
+
+    /// Runs a command that must succeed.
+    fn ok(&self, args: &[&str]) -> Ran {
+        let ran = self.run(args);
+        assert_eq!(ran.status, Some(0), "cargo xtask {}", args.join(" "));
+        ran
+    }
+
+    /// Runs a command that must fail, and say why and what mends it.
+    fn fails(&self, args: &[&str], says: &str, hints: &str) {
+        let ran = self.run(args);
+        assert!(matches!(ran.status, Some(1 | 2)), "{:?}", ran.status);
+        assert!(ran.stderr.contains(says), "{says:?} is not in what it says");
+        assert!(
+            ran.stderr.contains(hints),
+            "{hints:?} is not in what it says"
+        );
+        assert!(!ran.stderr.contains("panicked"));
+    }
+
+    /// The first line of a query's result, without decoration.
+    fn query(&self, database: &str, sql: &str) -> String {
+        let ran = self.ok(&["sql", database, "--command", sql]);
+        let lines: Vec<&str> = ran.stdout.lines().collect();
+        // psql: header, rule, row; mariadb in batch mode: header, row.
+        let row = if database == "source" {
+            lines[1]
+        } else {
+            lines[2]
+        };
+        row.split(['|', '\t'])
+            .map(str::trim)
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
+    fn env_file(&self) -> PathBuf {
+        self.root().join(".env")
+    }
+
+    /// Changes one variable of `.env`; gives what stood there.
+    fn set(&self, name: &str, value: &str) -> String {
+        let text = fs::read_to_string(self.env_file()).unwrap();
+        let lead = format!("{name}=");
+        let old = text
+            .lines()
+            .find_map(|line| line.strip_prefix(&lead))
+            .unwrap_or_else(|| panic!("{name} is not in .env"))
+            .to_owned();
+        let text: String = text
+            .lines()
+            .map(|line| {
+                if line.starts_with(&lead) {
+                    format!("{lead}{value}\n")
+                } else {
+                    format!("{line}\n")
+                }
+            })
+            .collect();
+        fs::write(self.env_file(), text).unwrap();
+        old
+    }
+
+    fn project(&self) -> String {
+        let text = fs::read_to_string(self.env_file()).unwrap_or_default();
+        text.lines()
+            .find_map(|line| line.strip_prefix("COMPOSE_PROJECT_NAME="))
+            .unwrap_or_default()
+            .to_owned()
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.run(&["logs", "--tail", "60"]);
+        }
+        self.run(&["down", "--volumes", "--yes"]);
+        // The logs belong to the container's user.
+        let project = self.project();
+        if project.is_empty() {
+            return;
+        }
+        for kind in ["container", "volume", "network"] {
+            assert_eq!(left_behind(kind, &project), "", "{kind}s are left behind");
+        }
+    }
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        Self {
+            status: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+/// Files that git knows or would take, as they are now.
+fn copy_checkout(to: &Path) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let listed = Command::new("git")
+        .args([
+            "ls-files",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+            "-z",
+        ])
+        .current_dir(root)
+        .output()
+        .unwrap();
+    assert!(listed.status.success());
+    for name in String::from_utf8(listed.stdout).unwrap().split('\0') {
+        let from = root.join(name);
+        if name.is_empty() || !from.is_file() {
+            continue;
+        }
+        let target = to.join(name);
+        fs::create_dir_all(target.parent().unwrap()).unwrap();
+        fs::copy(from, target).unwrap();
+    }
+}
+
+fn left_behind(kind: &str, project: &str) -> String {
+    let filter = format!("label=com.docker.compose.project={project}");
+    let mut command = Command::new("docker");
+    command.args([kind, "ls", "--quiet", "--filter", &filter]);
+    if kind == "container" {
+        command.arg("--all");
+    }
+    String::from_utf8(command.output().unwrap().stdout).unwrap()
+}
+
+/// The same figures from the source and from the marts, by queries that share
+/// nothing with the models.
+fn assert_marts_agree_with_the_source(stack: &Stack) {
+    let as_of = stack.query(
+        "analytics",
+        "select max(as_of_date) from marts.mart_ar_aging",
+    );
+    for (what, source, marts) in figures(&as_of) {
+        let expected = stack.query("source", &source);
+        assert_eq!(stack.query("analytics", marts), expected, "{what}");
+        assert!(
+            expected
+                .split(' ')
+                .any(|figure| figure.trim_matches(['0', '.']) != ""),
+            "{what} is all zero, so it proves nothing: {expected}"
+        );
+    }
+}
+
+fn figures(as_of: &str) -> [(&'static str, String, &'static str); 4] {
+    let ledger = format!(
+        "select PatNum, cast(ProcFee as decimal(14,2)) * greatest(1, BaseUnits + UnitQty) as amount
+           from procedurelog where ProcStatus = 2 and ProcDate <= '{as_of}'
+         union all select PatNum, cast(AdjAmt as decimal(14,2)) from adjustment where AdjDate <= '{as_of}'
+         union all select PatNum, -cast(SplitAmt as decimal(14,2)) from paysplit where DatePay <= '{as_of}'
+         union all select PatNum, -cast(InsPayAmt as decimal(14,2)) - cast(WriteOff as decimal(14,2))
+           from claimproc where Status in (1, 4, 5, 7) and DateCP <= '{as_of}'"
+    );
+    [
+        (
+            "production and collections",
+            "select
+               (select sum(cast(ProcFee as decimal(14,2)) * greatest(1, BaseUnits + UnitQty))
+                  from procedurelog where ProcStatus = 2 and ProcDate > '0001-01-01'),
+               (select sum(cast(AdjAmt as decimal(14,2))) from adjustment where AdjDate > '0001-01-01'),
+               (select sum(cast(SplitAmt as decimal(14,2))) from paysplit where DatePay > '0001-01-01'),
+               (select sum(cast(InsPayAmt as decimal(14,2))) from claimproc
+                  where Status in (1, 4, 5, 7) and DateCP > '0001-01-01')"
+                .to_owned(),
+            "select sum(gross_production), sum(adjustments), sum(patient_income), sum(insurance_income)
+             from marts.mart_daily_production",
+        ),
+        (
+            "balances of families",
+            format!(
+                "select sum(greatest(balance, 0)), sum(greatest(-balance, 0)), sum(balance <> 0)
+                 from (select coalesce(nullif(p.Guarantor, 0), m.PatNum) as guarantor, sum(m.amount) as balance
+                       from ({ledger}) m left join patient p on p.PatNum = m.PatNum
+                       where m.PatNum <> 0 group by 1) f"
+            ),
+            "select sum(amount_owed), sum(credit_balance), count(*) from marts.mart_ar_aging",
+        ),
+        (
+            "appointments kept",
+            format!(
+                "select count(*) from appointment where AptStatus = 2
+                 and AptDateTime > '0001-01-02' and date(AptDateTime) <= '{as_of}'"
+            ),
+            "select sum(completed) from marts.mart_practice_no_shows",
+        ),
+        (
+            "patients ever seen",
+            format!(
+                "select count(*) from patient p where p.PatStatus <> 4 and exists (
+                   select 1 from procedurelog l left join procedurecode c on c.CodeNum = l.CodeNum
+                   where l.PatNum = p.PatNum and l.ProcStatus = 2 and l.ProcDate > '0001-01-01'
+                     and l.ProcDate <= '{as_of}' and coalesce(c.ProcCode, '') not in ('D9986', 'D9987'))"
+            ),
+            "select count(*) from marts.mart_patient_retention where visit_count > 0",
+        ),
+    ]
+}
+
+/// The newest run that the scheduler itself made.
+fn scheduled_run(stack: &Stack) -> Option<Value> {
+    let ran = stack.run(&["status", "--json"]);
+    let status: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let run = status["last_run"].clone();
+    (run["kind"] == "scheduled").then_some(run)
+}
+
+#[test]
+#[ignore = "needs a container engine and some minutes; `cargo xtask test` runs it"]
+fn a_night_from_a_fresh_copy_to_marts_that_agree_with_the_source() {
+    let stack = Stack::new();
+    stack.ok(&["env"]);
+    // A small practice: the night is the same, the wait is shorter.
+    stack.set("DEMO_SCALE", "0.2");
+
+    // Up, and again: the second finds nothing to do.
+    let first = stack.ok(&["up"]);
+    assert!(first.stderr.contains("✓ all is up  ("));
+    let second = stack.ok(&["up"]);
+    assert!(second.stderr.contains("✓ all is up already"));
+
+    // The night, as a person starts it.
+    let night = stack.ok(&["nightly", "--ignore-business-hours", "--json"]);
+    let run: Value = serde_json::from_str(&night.stdout).unwrap();
+    assert_eq!(run["state"], "success");
+    let tasks: Vec<(&str, &str)> = run["tasks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|task| {
+            (
+                task["task"].as_str().unwrap(),
+                task["state"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        tasks,
+        [
+            ("guard", "success"),
+            ("validate", "success"),
+            ("extract_load", "success"),
+            ("verify", "success"),
+            ("report", "success"),
+            ("dbt_build", "success"),
+            ("notify", "success"),
+        ]
+    );
+    assert_marts_agree_with_the_source(&stack);
+
+    // The next day of business, by a run that the scheduler makes on time.
+    stack.ok(&["demo", "--", "advance", "--days", "1"]);
+    stack.ok(&[
+        "airflow",
+        "--",
+        "variables",
+        "set",
+        "ignore_business_hours",
+        "true",
+    ]);
+    let due = cron_in_minutes(2);
+    stack.set("ETL_PIPELINE_SCHEDULE", &format!("'{due}'"));
+    stack.ok(&["up"]);
+    let started = Instant::now();
+    let run = loop {
+        match scheduled_run(&stack) {
+            Some(run) if ["success", "failed"].contains(&run["state"].as_str().unwrap()) => {
+                break run;
+            }
+            _ if started.elapsed() > SCHEDULED_RUN => panic!("the scheduler made no run in time"),
+            _ => thread::sleep(Duration::from_secs(5)),
+        }
+    };
+    assert_eq!(run["state"], "success");
+    assert_marts_agree_with_the_source(&stack);
+    stack.set("ETL_PIPELINE_SCHEDULE", "'0 21 * * *'");
+
+    // The metadata role cannot enter analytics.
+    let refused = stack.run(&[
+        "sql",
+        "metadata",
+        "--command",
+        "\\connect opendental_analytics",
+    ]);
+    assert_ne!(refused.status, Some(0));
+    assert!(
+        refused.stderr.contains("permission denied"),
+        "{}",
+        refused.stderr
+    );
+
+    bad_input(&stack);
+
+    let down = stack.ok(&["down"]);
+    assert!(down.stderr.contains("data is kept in"));
+    assert_eq!(left_behind("container", &stack.project()), "");
+}
+
+/// Each mistake has a clear error with its way out, and leaves nothing half
+/// done: after it is mended, `up` works.
+fn bad_input(stack: &Stack) {
+    let listening = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let broken = stack.root().join("airflow/dags/broken_dag.py");
+    fs::write(&broken, "def broken(:\n").unwrap();
+    stack.ok(&["restart", "airflow-scheduler"]);
+    wait_for_import_error(stack);
+    stack.fails(
+        &["up"],
+        "failed to import /opt/airflow/dags/broken_dag.py",
+        "hint: mend the file",
+    );
+    fs::remove_file(&broken).unwrap();
+
+    let key = stack.set(
+        "AIRFLOW_FERNET_KEY",
+        "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
+    );
+    stack.fails(&["up"], "AIRFLOW_FERNET_KEY", "hint: ");
+    stack.set("AIRFLOW_FERNET_KEY", "nokey");
+    stack.fails(&["up"], "AIRFLOW_FERNET_KEY is no Fernet key", "hint: ");
+    stack.set("AIRFLOW_FERNET_KEY", &key);
+
+    let password = stack.set("OPENDENTAL_SOURCE_PASSWORD", "not-the-password");
+    stack.fails(&["up"], "OPENDENTAL_SOURCE_PASSWORD", "hint: ");
+    stack.set("OPENDENTAL_SOURCE_PASSWORD", &password);
+
+    let port = stack.set(
+        "AIRFLOW_WEBSERVER_PORT",
+        &listening.local_addr().unwrap().port().to_string(),
+    );
+    stack.fails(&["up"], "AIRFLOW_WEBSERVER_PORT", "hint: ");
+    stack.set("AIRFLOW_WEBSERVER_PORT", &port);
+
+    stack.ok(&["up"]);
+}
+
+fn wait_for_import_error(stack: &Stack) {
+    let started = Instant::now();
+    loop {
+        let ran = stack.run(&["status", "--json"]);
+        let status: Value = serde_json::from_str(&ran.stdout).unwrap();
+        let errors = status["airflow"]["import_errors"]
+            .as_array()
+            .map_or(0, Vec::len);
+        if errors > 0 {
+            assert_eq!(ran.status, Some(1), "a broken DAG is not healthy");
+            return;
+        }
+        assert!(
+            started.elapsed() < Duration::from_secs(120),
+            "the broken DAG is not seen"
+        );
+        thread::sleep(Duration::from_secs(2));
+    }
+}
+
+/// Minute and hour of a daily cron line in America/Chicago, some minutes ahead.
+fn cron_in_minutes(minutes: i64) -> String {
+    let at = jiff::Timestamp::now()
+        .in_tz("America/Chicago")
+        .unwrap()
+        .checked_add(jiff::Span::new().minutes(minutes))
+        .unwrap();
+    format!("{} {} * * *", at.minute(), at.hour())
+}
