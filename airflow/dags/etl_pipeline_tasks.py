@@ -27,6 +27,7 @@ from airflow.hooks.base import BaseHook
 from airflow.models import DagRun, TaskReschedule, Variable, XCom
 from airflow.models.taskinstance import TaskInstance, clear_task_instances
 from airflow.sensors.base import BaseSensorOperator, PokeReturnValue
+from airflow.utils import timezone
 from airflow.utils.session import create_session
 from airflow.utils.state import State
 from airflow.utils.types import DagRunType
@@ -46,7 +47,7 @@ RECHECK = timedelta(minutes=5)
 LONGEST_WAIT = timedelta(hours=15, minutes=30)  # 06:00 to 21:00, and some room
 DBT_TIMEOUT = timedelta(hours=2)
 SLACK_TRIES = 3
-ALERTED = "alerted"  # XCom: which start of the run the callback has told of
+ALERTED = "alerted"  # XCom: when the callback told of the run
 
 
 class HasDict(Protocol):
@@ -236,8 +237,7 @@ def notify(**context: Any) -> dict[str, Any]:  # noqa: ANN401
     """
     ti = context["ti"]
     run: DagRun = context["dag_run"]
-    alerted = ti.xcom_pull(task_ids="guard", key=ALERTED) == _started(run)
-    if alerted or run.state in State.finished_dr_states:
+    if run.state in State.finished_dr_states or _alerted(run):
         # The run was ended from outside, and a task that was being stopped still started this one
         # (which may even revive the run): the word is with `alert_if_untold`.
         raise AirflowFailException("the run has ended already")
@@ -262,11 +262,15 @@ def alert_if_untold(context: Context) -> None:
     """
     run: DagRun = context["dag_run"]
     told = run.get_task_instance("notify")
-    if told is not None and told.xcom_pull(task_ids="notify", key="told"):
+    if _alerted(run) or (told is not None and told.xcom_pull(task_ids="notify", key="told")):
         return
     log = context["ti"].log
     XCom.set(
-        key=ALERTED, value=_started(run), task_id="guard", dag_id=run.dag_id, run_id=run.run_id
+        key=ALERTED,
+        value=timezone.utcnow().isoformat(),
+        task_id="guard",
+        dag_id=run.dag_id,
+        run_id=run.run_id,
     )
     _deliver(
         notification.compose_message(
@@ -276,9 +280,13 @@ def alert_if_untold(context: Context) -> None:
     )
 
 
-def _started(run: DagRun) -> str:
-    """Tells this start of a run from an earlier one: clearing a finished run starts it anew."""
-    return run.start_date.isoformat() if run.start_date else ""
+def _alerted(run: DagRun) -> bool:
+    """Whether `alert_if_untold` has told of this run, and no task was started since."""
+    at = XCom.get_one(key=ALERTED, task_id="guard", dag_id=run.dag_id, run_id=run.run_id)
+    if at is None:
+        return False
+    starts = [i.start_date for i in run.get_task_instances() if i.task_id != "notify"]
+    return all(start <= datetime.fromisoformat(at) for start in starts if start)
 
 
 def reopen_notify(context: Context) -> None:

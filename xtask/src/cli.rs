@@ -94,7 +94,10 @@ pub(crate) enum Command {
     Sql(Sql),
     /// Open a shell in a service's container (default: the scheduler's)
     Shell(Shell),
-    /// Compile requirements-airflow.lock from requirements-airflow.txt
+    /// Compile the requirements' locks from what a person wrote
+    ///
+    /// Each requirements*.txt has a .lock beside it with the whole resolution
+    /// and its hashes. Versions that are locked stay as long as they fit.
     Lock(Lock),
     /// Remove images of earlier builds that no container uses
     Prune(DryRun),
@@ -254,9 +257,12 @@ pub(crate) struct Shell {
 
 #[derive(Debug, Args)]
 pub(crate) struct Lock {
-    /// Change nothing; fail where the lock is not what it would be
+    /// Change nothing; fail where a lock is not what it would be
     #[arg(long)]
     pub(crate) check: bool,
+    /// The Debian packages of the local base images instead
+    #[arg(long)]
+    pub(crate) bases: bool,
 }
 
 #[derive(Debug, Args)]

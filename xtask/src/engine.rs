@@ -163,20 +163,26 @@ impl Container {
     }
 }
 
-/// Every `docker` on PATH, in order, with what it can build.
-pub(crate) fn clis(machine: &Machine) -> Vec<Cli> {
-    let Ok(found) = which::which_all("docker") else {
-        return Vec::new();
-    };
+/// Every program by that name on PATH, in order, each once: /bin is often a
+/// link to /usr/bin.
+pub(crate) fn on_path(name: &str) -> Vec<PathBuf> {
     let mut seen = Vec::new();
-    found
+    which::which_all(name)
+        .into_iter()
+        .flatten()
         .filter(|path| {
-            // /bin is often a link to /usr/bin: the same program twice.
             let real = path.canonicalize().unwrap_or_else(|_| path.clone());
             let new = !seen.contains(&real);
             seen.push(real);
             new
         })
+        .collect()
+}
+
+/// Every `docker` on PATH, in order, with what it can build.
+pub(crate) fn clis(machine: &Machine) -> Vec<Cli> {
+    on_path("docker")
+        .into_iter()
         .map(|path| Cli {
             buildkit: buildkit(machine, &path),
             path,

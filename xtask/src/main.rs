@@ -4,6 +4,7 @@ mod airflow;
 mod cli;
 mod commands;
 mod config;
+mod context;
 mod engine;
 mod error;
 mod exec;

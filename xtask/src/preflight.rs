@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 
-use crate::commands::Context;
 use crate::config::Settings;
+use crate::context::Context;
 use crate::engine::Engine;
 
 /// What `up` needs.

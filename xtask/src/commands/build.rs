@@ -3,10 +3,10 @@
 use anyhow::{Context as _, Result};
 use serde_json::json;
 
-use super::context::Context;
 use super::print_json;
 use crate::cli;
 use crate::config::Deploy;
+use crate::context::Context;
 use crate::engine::{BUILDKIT_HINT, Engine, clis};
 use crate::error::Failure;
 use crate::image::{self, BaseName, BuildFacts};

@@ -3,8 +3,8 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use super::context::Context;
 use crate::cli;
+use crate::context::Context;
 
 pub(crate) fn run(_context: &Context, _args: &cli::Doctor) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)

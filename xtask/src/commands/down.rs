@@ -4,8 +4,8 @@ use std::io::{BufRead, IsTerminal, Write};
 
 use anyhow::Result;
 
-use super::context::Context;
 use crate::cli;
+use crate::context::Context;
 use crate::error::Failure;
 
 pub(crate) fn run(context: &Context, args: &cli::Down) -> Result<()> {

@@ -4,9 +4,9 @@ use std::net::{Ipv4Addr, TcpListener};
 
 use anyhow::{Context as _, Result};
 
-use super::context::Context;
 use crate::cli;
 use crate::config::{self, EnvFile, Settings, Surroundings, settings};
+use crate::context::Context;
 use crate::error::Failure;
 use crate::exec::plural;
 

@@ -2,10 +2,10 @@
 
 use anyhow::Result;
 
-use super::context::Context;
 use super::{build, up};
 use crate::cli;
-use crate::image::BaseName;
+use crate::context::Context;
+use crate::image::{self, BaseName};
 use crate::stack::Stack;
 
 pub(crate) fn run(context: &Context, args: &cli::DryRun) -> Result<()> {
@@ -13,21 +13,22 @@ pub(crate) fn run(context: &Context, args: &cli::DryRun) -> Result<()> {
     let settings = context.settings()?;
     let engine = context.engine()?;
     if args.dry_run {
-        let images = up::images(context, &engine, &deploy)?;
+        let facts = image::observe(&engine, &context.workspace, &deploy)?;
+        let images = up::images(context, &engine, &deploy, &facts)?;
         let stack = Stack::open(&engine, &settings, images)?;
         context
             .term
             .say(&format!("would run: {}", step(&stack).line()));
         return Ok(());
     }
-    build::ensure(
+    let facts = build::ensure(
         context,
         &engine,
         &deploy,
         &BaseName::of_stack(&settings),
         false,
     )?;
-    let images = up::images(context, &engine, &deploy)?;
+    let images = up::images(context, &engine, &deploy, &facts)?;
     let stack = Stack::open(&engine, &settings, images)?;
     up::start_databases(context, &stack)?;
     prepare(context, &stack)

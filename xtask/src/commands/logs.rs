@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use super::context::Context;
 use super::exit_code;
 use crate::cli;
+use crate::context::Context;
 
 pub(crate) fn run(context: &Context, args: &cli::Logs) -> Result<ExitCode> {
     let settings = context.settings()?;

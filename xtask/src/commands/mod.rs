@@ -1,7 +1,6 @@
 //! One file a command, short enough to read as the story of that command.
 
 mod build;
-mod context;
 mod doctor;
 mod down;
 mod env;
@@ -25,7 +24,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::cli::{Cli, Command};
-pub(crate) use context::Context;
+use crate::context::Context;
 
 /// Runs the command that was asked for.
 pub(crate) fn run(cli: Cli) -> Result<ExitCode> {

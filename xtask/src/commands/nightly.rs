@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde_json::json;
 
-use super::context::Context;
 use super::{print_json, status};
 use crate::airflow::{Api, DagRun, Follow, Outcome, Truth, follow};
 use crate::cli;
+use crate::context::Context;
 use crate::error::Failure;
 
 /// Lines of a failed task's log that are shown.

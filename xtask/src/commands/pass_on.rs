@@ -6,11 +6,12 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use super::context::Context;
 use super::{exit_code, up};
 use crate::cli::PassOn;
 use crate::config::Store;
+use crate::context::Context;
 use crate::error::Failure;
+use crate::image;
 use crate::stack::Stack;
 
 pub(crate) fn etl(context: &Context, args: &PassOn) -> Result<ExitCode> {
@@ -42,7 +43,8 @@ pub(crate) fn demo(context: &Context, args: &PassOn) -> Result<ExitCode> {
         .into());
     }
     let engine = context.engine()?;
-    let images = up::images(context, &engine, &deploy)?;
+    let facts = image::observe(&engine, &context.workspace, &deploy)?;
+    let images = up::images(context, &engine, &deploy, &facts)?;
     let stack = Stack::open(&engine, &settings, images)?;
     context.running(&stack, "mysql")?;
     let mut command = vec!["python", "-m", "opendental_demo"];

@@ -3,8 +3,8 @@
 use anyhow::Result;
 use xshell::cmd;
 
-use super::context::Context;
 use crate::cli;
+use crate::context::Context;
 use crate::exec::{Step, plural};
 use crate::image::{self, LABEL_INPUTS};
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::context::Context;
 use crate::cli;
+use crate::context::Context;
 use crate::stack::wait_healthy;
 
 const LIMIT: Duration = Duration::from_secs(180);

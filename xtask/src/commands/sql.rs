@@ -6,19 +6,21 @@ use std::process::ExitCode;
 use anyhow::Result;
 use percent_encoding::percent_decode_str;
 
-use super::context::Context;
 use super::{exit_code, pass_on, up};
 use crate::cli::{self, Database};
 use crate::config::{Settings, Store};
+use crate::context::Context;
 use crate::error::Failure;
 use crate::exec::Step;
+use crate::image;
 use crate::stack::Stack;
 
 pub(crate) fn run(context: &Context, args: &cli::Sql) -> Result<ExitCode> {
     let deploy = context.deploy()?;
     let settings = context.settings()?;
     let engine = context.engine()?;
-    let images = up::images(context, &engine, &deploy)?;
+    let facts = image::observe(&engine, &context.workspace, &deploy)?;
+    let images = up::images(context, &engine, &deploy, &facts)?;
     let stack = Stack::open(&engine, &settings, images)?;
     let login = Login::of(args.database, &settings)?;
     let client = login.client(args.command.as_deref());

@@ -7,11 +7,11 @@ use anyhow::Result;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::context::Context;
 use super::{print, print_json};
 use crate::airflow::{Api, DagRun, Truth};
 use crate::cli;
 use crate::config::{Deploy, Settings};
+use crate::context::Context;
 use crate::image;
 use crate::stack::Stack;
 

@@ -7,8 +7,8 @@ use anyhow::Result;
 use xshell::cmd;
 
 use super::build;
-use super::context::Context;
 use crate::cli;
+use crate::context::Context;
 use crate::error::Failure;
 use crate::exec::{Step, millis, plural};
 use crate::image::BaseName;

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
-use super::context::Context;
 use super::{build, env, init, status};
 use crate::airflow::{Api, Truth, wait_for_truth};
 use crate::cli;
 use crate::config::{BOUND_TO_MYSQL, BOUND_TO_POSTGRES, Deploy, Settings, Store};
+use crate::context::Context;
 use crate::engine::{Container, Engine};
 use crate::exec::millis;
-use crate::image::{self, BaseName, folder_fingerprint};
+use crate::image::{self, BaseName, BuildFacts, folder_fingerprint};
 use crate::preflight;
 use crate::stack::{Images, Memory, Stack, wait_healthy};
 
@@ -36,43 +36,108 @@ pub(crate) fn run(context: &Context, args: &cli::Up) -> Result<()> {
     if args.dry.dry_run {
         return dry_run(context, &engine, &settings, &deploy);
     }
-    build::ensure(
+    let facts = build::ensure(
         context,
         &engine,
         &deploy,
         &BaseName::of_stack(&settings),
         false,
     )?;
-    let images = images(context, &engine, &deploy)?;
-    let stack = Stack::open(&engine, &settings, images)?;
-    let before = ids(&stack.containers()?);
-
-    prepare_folders(context, &settings)?;
-    start_databases(context, &stack)?;
-    seed_demo(context, &stack)?;
-    if !is_initialised(context, &stack)? {
-        init::prepare(context, &stack)?;
+    let images = images(context, &engine, &deploy, &facts)?;
+    let was_up = is_up(context, &engine, &settings, &images)?;
+    if !was_up {
+        start(context, &engine, &settings, &images)?;
     }
-    let truth = start_airflow(context, &stack, &deploy)?;
-
-    let unchanged = before == ids(&stack.containers()?);
-    let took = millis(started.elapsed());
-    context.term.say("");
-    context.term.done(&if unchanged {
-        format!("all is up already  ({took})")
+    let truth = wait_for_the_truth(context, &settings, &deploy)?;
+    let verdict = if was_up {
+        "all is up already"
     } else {
-        format!("all is up  ({took})")
-    });
-    summary(context, &stack, &truth);
+        "all is up"
+    };
+    context.term.say("");
+    context
+        .term
+        .done(&format!("{verdict}  ({})", millis(started.elapsed())));
+    summary(context, &settings, &images, &truth);
     if args.open {
         open(context, &settings.webserver_url())?;
     }
     Ok(())
 }
 
+/// Databases, demo source, init, webserver and scheduler, in this order.
+fn start(
+    context: &Context,
+    engine: &Engine<'_>,
+    settings: &Settings,
+    images: &Images,
+) -> Result<()> {
+    let stack = Stack::open(engine, settings, images.clone())?;
+    prepare_folders(context, settings)?;
+    start_databases(context, &stack)?;
+    seed_demo(context, &stack)?;
+    if !is_initialised(context, &stack)? {
+        init::prepare(context, &stack)?;
+    }
+    context.term.task("webserver and scheduler healthy", || {
+        context.machine.run(&stack.up("start Airflow", &AIRFLOW))?;
+        wait_healthy(&stack, &AIRFLOW, AIRFLOW_LIMIT)
+    })?;
+    let mut memory = Memory::read(&context.workspace, settings.project());
+    let parts = up_parts(context, &stack.containers()?, settings, images)?;
+    memory.done("up", &as_strs(&parts));
+    memory.write(&context.machine, &context.workspace, settings.project())
+}
+
+/// Whether the containers are those of the last `up`, healthy, and nothing that
+/// Compose would recreate them for has changed. Asking Compose itself takes ten
+/// times as long.
+fn is_up(
+    context: &Context,
+    engine: &Engine<'_>,
+    settings: &Settings,
+    images: &Images,
+) -> Result<bool> {
+    let memory = Memory::read(&context.workspace, settings.project());
+    let containers = engine.containers(settings.project())?;
+    let healthy = containers
+        .iter()
+        .filter(|c| !c.is_one_off())
+        .all(Container::is_up);
+    let parts = up_parts(context, &containers, settings, images)?;
+    Ok(healthy && memory.did("up", &as_strs(&parts)))
+}
+
+/// All that a running stack was made from, and its containers.
+fn up_parts(
+    context: &Context,
+    containers: &[Container],
+    settings: &Settings,
+    images: &Images,
+) -> Result<Vec<String>> {
+    let root = context.workspace.root();
+    let compose = image::files_fingerprint(root, &["docker-compose.yml"], &[])?;
+    let mut parts = vec![
+        compose.to_string(),
+        folder_fingerprint(&root.join("airflow/bootstrap"))?,
+        folder_fingerprint(&root.join("etl_pipeline/opendental_demo"))?,
+        settings.env().to_string(),
+        format!("{images:?}"),
+    ];
+    let services = containers.iter().filter(|c| !c.is_one_off());
+    let mut ids: Vec<String> = services.map(|c| c.id.clone()).collect();
+    ids.sort();
+    parts.extend(ids);
+    Ok(parts)
+}
+
 /// The image of each service, from what the engine has.
-pub(crate) fn images(context: &Context, engine: &Engine<'_>, deploy: &Deploy) -> Result<Images> {
-    let facts = image::observe(engine, &context.workspace, deploy)?;
+pub(crate) fn images(
+    context: &Context,
+    engine: &Engine<'_>,
+    deploy: &Deploy,
+    facts: &BuildFacts,
+) -> Result<Images> {
     let base = |name| -> Result<Option<String>> {
         let base = image::find_base(engine, &context.workspace, &deploy.bases, name)?;
         Ok(base.map(|base| base.reference))
@@ -181,12 +246,8 @@ fn remember_volumes(context: &Context, stack: &Stack<'_>) -> Result<()> {
     memory.write(&context.machine, &context.workspace, project)
 }
 
-fn start_airflow(context: &Context, stack: &Stack<'_>, deploy: &Deploy) -> Result<Truth> {
-    context.term.task("webserver and scheduler healthy", || {
-        context.machine.run(&stack.up("start Airflow", &AIRFLOW))?;
-        wait_healthy(stack, &AIRFLOW, AIRFLOW_LIMIT)
-    })?;
-    let api = Api::new(stack.settings());
+fn wait_for_the_truth(context: &Context, settings: &Settings, deploy: &Deploy) -> Result<Truth> {
+    let api = Api::new(settings);
     context.term.task(
         "heartbeat fresh, no import errors, expected DAGs there",
         || wait_for_truth(&api, &deploy.airflow.dags, AIRFLOW_LIMIT),
@@ -217,7 +278,7 @@ fn dry_run(
 ) -> Result<()> {
     let facts = image::observe(engine, &context.workspace, deploy)?;
     build::print_plan(context, engine, &facts, deploy);
-    let images = images(context, engine, deploy)?;
+    let images = images(context, engine, deploy, &facts)?;
     let stack = Stack::open(engine, settings, images)?;
     let mut steps = vec![stack.up("start the databases", &settings.databases())];
     if settings.source() == Store::Ours {
@@ -237,8 +298,7 @@ fn dry_run(
 }
 
 /// Where everything is and what to type next.
-fn summary(context: &Context, stack: &Stack<'_>, truth: &Truth) {
-    let settings = stack.settings();
+fn summary(context: &Context, settings: &Settings, images: &Images, truth: &Truth) {
     let paused = if truth.paused.is_empty() {
         String::new()
     } else {
@@ -255,7 +315,7 @@ fn summary(context: &Context, stack: &Stack<'_>, truth: &Truth) {
             settings.or("AIRFLOW_ADMIN_USERNAME", "admin").to_owned(),
         ),
         ("password", "AIRFLOW_ADMIN_PASSWORD in .env".to_owned()),
-        ("image", stack.images().airflow.clone().unwrap_or_default()),
+        ("image", images.airflow.clone().unwrap_or_default()),
         ("dags", format!("{}{paused}", truth.dags.join(", "))),
         ("next run", next),
     ];
@@ -291,16 +351,6 @@ fn open(context: &Context, url: &str) -> Result<()> {
             Ok(())
         }
     }
-}
-
-fn ids(containers: &[Container]) -> Vec<String> {
-    let mut ids: Vec<String> = containers
-        .iter()
-        .filter(|c| c.state.status == "running")
-        .map(|c| c.id.clone())
-        .collect();
-    ids.sort();
-    ids
 }
 
 fn as_strs(parts: &[String]) -> Vec<&str> {

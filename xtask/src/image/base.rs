@@ -2,14 +2,14 @@
 //! the registry cannot be reached.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use xshell::cmd;
 
 use super::fingerprint::Fingerprint;
-use super::inputs::{Input, folder_inputs, hash_file};
+use super::inputs::{folder_inputs, named};
 use super::mmdebstrap::{self, RootFs};
 use crate::config::{Bases, Settings, Workspace, environment};
 use crate::engine::{Engine, Image};
@@ -40,6 +40,9 @@ const OUT_OF_REACH: [&str; 9] = [
     "client.timeout",
     "temporary failure in name resolution",
 ];
+
+/// What installs the Airflow base's packages.
+const INSTALLER: &str = "requirements-installer.lock";
 
 /// Which base.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +79,9 @@ pub(crate) struct Base {
 }
 
 impl BaseName {
+    /// All of them.
+    pub(crate) const ALL: [Self; 3] = [Self::Airflow, Self::Postgres, Self::Mysql];
+
     /// The bases that a stack with these settings needs.
     pub(crate) fn of_stack(settings: &Settings) -> Vec<Self> {
         let mut names = vec![Self::Airflow];
@@ -90,7 +96,7 @@ impl BaseName {
     }
 
     /// Its folder below `bases/`.
-    fn folder(self) -> &'static str {
+    pub(super) fn folder(self) -> &'static str {
         match self {
             Self::Airflow => "airflow",
             Self::Postgres => "postgres",
@@ -219,12 +225,7 @@ impl Recipe {
         let folder = workspace.root().join("bases").join(name.folder());
         let mut inputs = folder_inputs(&folder)?;
         for shared in shared_inputs(name) {
-            let path = workspace.root().join(shared);
-            inputs.push(Input {
-                path: PathBuf::from("..").join(shared),
-                kind: super::inputs::Kind::File,
-                content: hash_file(&path)?,
-            });
+            inputs.extend(named(workspace.root(), Path::new(shared))?);
         }
         let upstream = name.upstream(bases).to_owned();
         let hash = Fingerprint::of(&[("equivalent-of", &upstream)], &inputs);
@@ -251,8 +252,8 @@ impl Recipe {
 /// Files outside of a recipe's folder that it is made from.
 fn shared_inputs(name: BaseName) -> &'static [&'static str] {
     match name {
-        BaseName::Airflow => &["bases/dpkg.conf", "requirements-installer.lock"],
-        BaseName::Postgres | BaseName::Mysql => &["bases/dpkg.conf"],
+        BaseName::Airflow => &["bases/dpkg.conf", "bases/hooks", INSTALLER],
+        BaseName::Postgres | BaseName::Mysql => &["bases/dpkg.conf", "bases/hooks"],
     }
 }
 
@@ -268,7 +269,7 @@ fn make(engine: &Engine<'_>, workspace: &Workspace, bases: &Bases, name: BaseNam
     if !root.moved.is_empty() {
         term.warn(&format!(
             "Debian no longer has the locked version of {}; built with the current one. \
-             To lock it: cargo xtask lock",
+             To lock that one: cargo xtask lock --bases",
             root.moved.join(", ")
         ));
     }
@@ -286,15 +287,13 @@ fn build_context(workspace: &Workspace, recipe: &Recipe, root: &RootFs) -> Resul
     for input in folder_inputs(&recipe.folder)? {
         copy(&recipe.folder.join(&input.path), &context.join(&input.path))?;
     }
-    for shared in shared_inputs(recipe.name) {
-        let from = workspace.root().join(shared);
-        let name = from.file_name().unwrap_or_default();
-        copy(&from, &context.join(name))?;
+    if recipe.name == BaseName::Airflow {
+        copy(&workspace.root().join(INSTALLER), &context.join(INSTALLER))?;
     }
     Ok(context)
 }
 
-fn copy(from: &std::path::Path, to: &std::path::Path) -> Result<()> {
+fn copy(from: &Path, to: &Path) -> Result<()> {
     let parent = to.parent().unwrap_or(to);
     fs::create_dir_all(parent)
         .and_then(|()| fs::copy(from, to))
@@ -302,12 +301,7 @@ fn copy(from: &std::path::Path, to: &std::path::Path) -> Result<()> {
     Ok(())
 }
 
-fn build_step(
-    engine: &Engine<'_>,
-    recipe: &Recipe,
-    root: &RootFs,
-    context: &std::path::Path,
-) -> Step {
+fn build_step(engine: &Engine<'_>, recipe: &Recipe, root: &RootFs, context: &Path) -> Step {
     let (docker, reference) = (engine.docker(), &recipe.reference);
     let labels = [
         format!("{LABEL_EQUIVALENT}={}", recipe.upstream),

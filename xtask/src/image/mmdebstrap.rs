@@ -45,13 +45,35 @@ pub(super) fn root_file_system(
     let folder = workspace.cache().join("bases").join(name);
     empty(&folder)?;
     let tar = folder.join("rootfs.tar");
-    machine.run(&step(machine, workspace, recipe, &tool, &tar)?)?;
+    let lock = recipe.join("packages.lock");
+    let step = step(machine, workspace, recipe, &tool, &tar)?;
+    // A hook of ours turns the lock into apt pins.
+    machine.run(&step.env("PACKAGES_LOCK", &lock))?;
     let listed = installed(machine, &tar)?;
     Ok(RootFs {
         packages_hash: HEXLOWER.encode(&Sha256::digest(listed.as_bytes())),
-        moved: moved(&read(&recipe.join("packages.lock"))?, &listed),
+        moved: moved(&read(&lock)?, &listed),
         folder,
     })
+}
+
+/// The list of packages that `recipe/packages.txt` brings in today, for its
+/// lock.
+pub(super) fn current_packages(
+    machine: &Machine,
+    workspace: &Workspace,
+    recipe: &Path,
+    name: &str,
+) -> Result<String> {
+    let tool = unpacked(machine, workspace)?;
+    let folder = workspace.cache().join("lock").join(name);
+    empty(&folder)?;
+    let tar = folder.join("rootfs.tar");
+    machine.run(&step(machine, workspace, recipe, &tool, &tar)?)?;
+    let listed = installed(machine, &tar)?;
+    fs::remove_dir_all(&folder)
+        .with_context(|| format!("failed to remove {}", folder.display()))?;
+    Ok(listed)
 }
 
 fn step(
@@ -82,9 +104,10 @@ fn step(
     // The same times in every root file system of the same packages.
     .env("SOURCE_DATE_EPOCH", "315532800")
     .limit(LIMIT);
-    let hooks = recipe.join("hooks");
-    if hooks.is_dir() {
-        step = step.arg(format!("--hook-dir={}", hooks.display()));
+    for hooks in [workspace.root().join("bases/hooks"), recipe.join("hooks")] {
+        if hooks.is_dir() {
+            step = step.arg(format!("--hook-dir={}", hooks.display()));
+        }
     }
     Ok(step.arg(SUITE).arg(tar))
 }

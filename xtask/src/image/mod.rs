@@ -10,7 +10,7 @@ mod mmdebstrap;
 pub(crate) use base::{BaseName, ensure_bases, find_base};
 pub(crate) use build::{BuildFacts, LABEL_INPUTS, observe, plan, prunable};
 pub(crate) use fingerprint::Fingerprint;
-pub(crate) use lock::{Locks, compile};
+pub(crate) use lock::{compile, debian};
 
 use std::path::Path;
 

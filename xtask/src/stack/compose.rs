@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use xshell::{Shell, cmd};
 
-use crate::engine::{Container, Engine};
+use crate::engine::{Container, Engine, on_path};
 use crate::error::Failure;
 use crate::exec::{Machine, Step};
 
@@ -47,8 +47,8 @@ impl Compose {
 
     /// Every Compose on this machine that is new enough, v2 first.
     pub(crate) fn all(machine: &Machine) -> Vec<Self> {
-        let plugins = which::which_all("docker").into_iter().flatten();
-        let programs = which::which_all("docker-compose").into_iter().flatten();
+        let plugins = on_path("docker").into_iter();
+        let programs = on_path("docker-compose").into_iter();
         let candidates = plugins
             .map(|docker| vec![docker, PathBuf::from("compose")])
             .chain(programs.map(|program| vec![program]));

@@ -9,7 +9,7 @@ use data_encoding::HEXLOWER;
 use xshell::cmd;
 
 use super::TestImage;
-use crate::commands::Context;
+use crate::context::Context;
 use crate::exec::{Machine, Step};
 use crate::image::{BaseName, find_base};
 

@@ -3,8 +3,8 @@
 use anyhow::Result;
 use xshell::cmd;
 
-use crate::commands::Context;
 use crate::config::environment;
+use crate::context::Context;
 use crate::engine::Engine;
 use crate::exec::Step;
 use crate::image::{BuildFacts, Fingerprint, files_fingerprint};
