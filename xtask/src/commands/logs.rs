@@ -1,5 +1,6 @@
 //! `logs`: what the services say.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -14,6 +15,10 @@ pub(crate) fn run(context: &Context, args: &cli::Logs) -> Result<ExitCode> {
     let stack = context.stack(&engine, &settings)?;
     let tail = args.tail.to_string();
     let mut arguments = vec!["logs", "--timestamps", "--tail", tail.as_str()];
+    if !std::io::stdout().is_terminal() {
+        // v1 colours its output even into a file.
+        arguments.push("--no-color");
+    }
     if args.follow {
         arguments.push("--follow");
     }

@@ -16,8 +16,8 @@ use crate::testing::{TestImage, Throwaway};
 
 pub(crate) fn run(context: &Context, args: &cli::Test) -> Result<()> {
     let mut report = Report::new(context);
-    for step in rust_steps(context) {
-        report.part(step.what(), || context.machine.show(&step));
+    for (what, step) in rust_steps(context) {
+        report.part(what, || context.machine.show(&step));
     }
     if args.fast {
         report.leave_out("Python, DAG, dbt and end-to-end tests: they need containers");
@@ -38,22 +38,24 @@ pub(crate) fn run(context: &Context, args: &cli::Test) -> Result<()> {
 }
 
 /// Formatting, lints, unit and command-line tests.
-fn rust_steps(context: &Context) -> Vec<Step> {
+fn rust_steps(context: &Context) -> Vec<(&'static str, Step)> {
     let sh = context.machine.sh();
-    vec![
-        Step::new("format (rustfmt)", cmd!(sh, "cargo fmt --check")),
-        Step::new(
+    [
+        ("format (rustfmt)", cmd!(sh, "cargo fmt --check")),
+        (
             "lint (clippy)",
             cmd!(
                 sh,
                 "cargo clippy --quiet --all-targets --locked -- --deny warnings"
             ),
         ),
-        Step::new(
+        (
             "unit and command-line tests (Rust)",
             cmd!(sh, "cargo test --quiet --locked"),
         ),
     ]
+    .map(|(what, cmd)| (what, Step::new(format!("pass {what}"), cmd)))
+    .to_vec()
 }
 
 fn images(context: &Context) -> Result<TestImage> {
@@ -84,7 +86,7 @@ fn python(context: &Context, image: &TestImage, report: &mut Report<'_>) {
     ];
     for (what, command) in lints {
         report.part(what, || {
-            context.machine.show(&image.step(context, what, command))
+            context.machine.show(&image.alone(context, what, command))
         });
     }
     let mut databases = None;
@@ -121,7 +123,7 @@ fn python(context: &Context, image: &TestImage, report: &mut Report<'_>) {
 fn end_to_end(context: &Context) -> Step {
     let sh = context.machine.sh();
     Step::new(
-        "run one night, end to end",
+        "pass one night, end to end",
         cmd!(
             sh,
             "cargo test --quiet --locked --test night -- --ignored --nocapture --test-threads=1"

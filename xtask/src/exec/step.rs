@@ -131,7 +131,7 @@ impl Step {
                 .map(|(name, _)| format!("{}=********", name.to_string_lossy())),
         );
         words.push(quote(&self.program));
-        words.extend(self.args.iter().map(|arg| quote(arg)));
+        words.extend(self.args.iter().map(quote));
         words.join(" ")
     }
 

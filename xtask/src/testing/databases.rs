@@ -94,8 +94,9 @@ impl<'a> Throwaway<'a> {
             "postgresql+psycopg2://postgres:{}@postgres:5432/postgres",
             self.password
         );
+        let (program, rest) = command.split_first().unwrap_or((&"true", &[]));
         image
-            .run(context, what)
+            .run(context, what, program)
             .args(["--network", self.name.as_str()])
             .args([
                 "--env",
@@ -124,7 +125,7 @@ impl<'a> Throwaway<'a> {
             .args(["--env", "TEST_ANALYTICS_DB=postgres"])
             .args(["--env", "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"])
             .arg(image.reference())
-            .args(command.iter().copied())
+            .args(rest.iter().copied())
             .secret("TEST_SOURCE_PASSWORD", &self.password)
             .secret("TEST_ANALYTICS_PASSWORD", &self.password)
             .secret("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", metadata)

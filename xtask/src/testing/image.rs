@@ -64,33 +64,30 @@ impl TestImage {
         step.arg(".")
     }
 
-    /// `docker run` without its command yet: [`TestImage::step`] and
+    /// `docker run` up to the image's name: [`TestImage::alone`] and
     /// [`super::Throwaway::join`] end it.
-    pub(crate) fn run(&self, context: &Context, what: &str) -> Step {
+    pub(super) fn run(&self, context: &Context, what: &str, program: &str) -> Step {
         let docker = &self.docker;
         let mount = format!("{}:{ROOT}:ro", context.workspace.root().display());
         Step::new(
-            what,
+            format!("pass {what}"),
             cmd!(
                 context.machine.sh(),
-                "{docker} run --rm --init --volume {mount} --workdir {ROOT}
+                "{docker} run --rm --init --volume {mount} --workdir {ROOT} --entrypoint {program}
                  --tmpfs /opt/airflow/logs:mode=0777 --tmpfs /opt/airflow/state:mode=0777"
             ),
         )
         .arg("--env")
-        .arg(format!(
-            "PYTHONPATH={ROOT}/etl_pipeline:{ROOT}/airflow/dags"
-        ))
+        .arg(format!("PYTHONPATH={ROOT}/etl_pipeline"))
         .args(["--env", "PYTHONDONTWRITEBYTECODE=1"])
-        // Lints and tests need no metadata database to start.
-        .args(["--env", "CONNECTION_CHECK_MAX_COUNT=0"])
     }
 
     /// Runs a command on the checkout, with no network.
-    pub(crate) fn step(&self, context: &Context, what: &str, command: &[&str]) -> Step {
-        self.run(context, what)
+    pub(crate) fn alone(&self, context: &Context, what: &str, command: &[&str]) -> Step {
+        let (program, rest) = command.split_first().unwrap_or((&"true", &[]));
+        self.run(context, what, program)
             .args(["--network", "none", self.reference.as_str()])
-            .args(command.iter().copied())
+            .args(rest.iter().copied())
     }
 
     /// Its name.
