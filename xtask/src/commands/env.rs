@@ -1,7 +1,5 @@
 //! `env`: writes and checks `.env`.
 
-use std::net::{Ipv4Addr, TcpListener};
-
 use anyhow::{Context as _, Result};
 
 use crate::cli;
@@ -9,11 +7,10 @@ use crate::config::{self, EnvFile, Settings, Surroundings, settings};
 use crate::context::Context;
 use crate::error::Failure;
 use crate::exec::plural;
+use crate::preflight::free_from;
 
 /// The image's own user, for who runs as root.
 const IMAGE_UID: u32 = 50_000;
-/// How far to look for a port that nobody holds.
-const PORTS_TRIED: u16 = 100;
 
 pub(crate) fn run(context: &Context, args: &cli::Env) -> Result<()> {
     match &args.command {
@@ -39,7 +36,7 @@ pub(crate) fn write(context: &Context, dry_run: bool) -> Result<()> {
             uid => uid,
         },
         yesterday: yesterday.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string(),
-        free_port: &free_port,
+        free_port: &|port| free_from(port, &[]).unwrap_or(port),
         random: &|bytes| {
             getrandom::fill(bytes).map_err(|error| {
                 anyhow::anyhow!("failed to read random bytes from the operating system: {error}")
@@ -122,12 +119,4 @@ fn project_name(context: &Context) -> String {
     } else {
         format!("dental-{clean}")
     }
-}
-
-/// `wanted`, or the next port that can be listened on.
-fn free_port(wanted: u16) -> u16 {
-    let last = wanted.saturating_add(PORTS_TRIED);
-    (wanted..=last)
-        .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
-        .unwrap_or(wanted)
 }

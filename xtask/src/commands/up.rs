@@ -256,7 +256,7 @@ fn wait_for_the_truth(context: &Context, settings: &Settings, deploy: &Deploy) -
 
 /// Folders that are mounted and written: they have to be there, and writable
 /// for the container's user, before the engine makes them as root.
-fn prepare_folders(context: &Context, settings: &Settings) -> Result<()> {
+pub(super) fn prepare_folders(context: &Context, settings: &Settings) -> Result<()> {
     let logs = context.workspace.root().join("airflow/logs");
     fs::create_dir_all(&logs).with_context(|| format!("failed to make {}", logs.display()))?;
     let uid: u32 = settings

@@ -26,6 +26,11 @@ pub(crate) fn ca_bundle() -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
+/// Where the docker CLIs look for the engine, where a person has said so.
+pub(crate) fn docker_host() -> Option<String> {
+    std::env::var("DOCKER_HOST").ok().filter(|v| !v.is_empty())
+}
+
 /// Those of `names` that this process has in its environment.
 pub(crate) fn set_among<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
     names

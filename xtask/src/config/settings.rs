@@ -53,6 +53,12 @@ impl Settings {
         )
     }
 
+    /// The settings of a file that may be wrong in places: for `doctor`, which
+    /// names what is wrong and looks at the rest.
+    pub(crate) fn unchecked(env: EnvFile) -> Self {
+        Self { env }
+    }
+
     /// The file as it is, valid or not; `None` where there is none.
     pub(crate) fn read_unchecked(workspace: &Workspace) -> Result<Option<EnvFile>> {
         let path = workspace.env_file();

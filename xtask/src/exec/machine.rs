@@ -106,11 +106,7 @@ impl Machine {
         let started = Instant::now();
         let mut child = step
             .command()
-            .stdin(if step.input().is_some() {
-                Stdio::piped()
-            } else {
-                Stdio::null()
-            })
+            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)
@@ -120,7 +116,7 @@ impl Machine {
         let _ended_by_interrupt = Group::enter(group);
 
         let (done, limit_reached) = watch(group, step.time_limit());
-        let (stdout, stderr) = talk_with(&mut child, step.input().map(<[u8]>::to_vec));
+        let (stdout, stderr) = outputs(&mut child);
         let status = child
             .wait()
             .with_context(|| format!("failed to wait for {}", step.program_name()))?;
@@ -235,15 +231,8 @@ impl Machine {
         self.echo(step);
         let mut command = step.command();
         command.stdout(stdout).stderr(Stdio::inherit());
-        if step.input().is_some() {
-            command.stdin(Stdio::piped());
-        }
         let _owns_interrupts = OnTerminal::enter();
         let mut child = command.spawn().map_err(|error| cannot_start(step, error))?;
-        if let (Some(bytes), Some(mut pipe)) = (step.input(), child.stdin.take()) {
-            // A tool that stops reading says why by its own exit status.
-            pipe.write_all(bytes).ok();
-        }
         child
             .wait()
             .with_context(|| format!("failed to wait for {}", step.program_name()))
@@ -280,19 +269,12 @@ fn child_pid(child: &Child) -> Result<Pid> {
         .context("failed to read a child's process id")
 }
 
-/// Writes to and reads from a child at the same time, so that neither side
-/// waits for the other on a full pipe.
-fn talk_with(child: &mut Child, input: Option<Vec<u8>>) -> (Vec<u8>, Vec<u8>) {
-    let stdin = child.stdin.take();
-    let writer = thread::spawn(move || {
-        if let (Some(mut pipe), Some(bytes)) = (stdin, input) {
-            pipe.write_all(&bytes).ok();
-        }
-    });
+/// Reads both streams at the same time, so that the child never waits on a full
+/// pipe.
+fn outputs(child: &mut Child) -> (Vec<u8>, Vec<u8>) {
     let stderr = child.stderr.take();
     let reader = thread::spawn(move || drain(stderr));
     let stdout = drain(child.stdout.take());
-    writer.join().ok();
     (stdout, reader.join().unwrap_or_default())
 }
 
@@ -372,12 +354,16 @@ mod tests {
     }
 
     #[test]
-    fn large_input_and_output_pass_at_once() {
+    fn large_outputs_on_both_streams_pass_at_once() {
         let folder = tempfile::tempdir().unwrap();
         let machine = machine(folder.path());
-        let bytes = vec![b'x'; 1 << 20];
-        let step = Step::new("copy", cmd!(machine.sh(), "cat")).stdin(bytes.clone());
-        assert_eq!(machine.read(&step).unwrap().len(), bytes.len());
+        let script = "head -c 1048576 /dev/zero >&2; head -c 1048576 /dev/zero";
+        let step = Step::new("copy", cmd!(machine.sh(), "sh -c {script}"));
+        let captured = machine.capture(&step).unwrap();
+        assert_eq!(
+            (captured.stdout.len(), captured.stderr.len()),
+            (1 << 20, 1 << 20)
+        );
     }
 
     #[test]

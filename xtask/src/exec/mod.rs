@@ -8,7 +8,7 @@ mod signals;
 mod step;
 mod term;
 
-pub(crate) use machine::Machine;
+pub(crate) use machine::{Captured, Machine};
 pub(crate) use signals::forward_interrupts;
 pub(crate) use step::Step;
 pub(crate) use term::{Term, millis, plural};

@@ -16,7 +16,6 @@ pub(crate) struct Step {
     secrets: Vec<(OsString, OsString)>,
     unset: Vec<OsString>,
     folder: PathBuf,
-    stdin: Option<Vec<u8>>,
     limit: Option<Duration>,
 }
 
@@ -34,7 +33,6 @@ impl Step {
             folder: command
                 .get_current_dir()
                 .map_or_else(|| PathBuf::from("."), Path::to_path_buf),
-            stdin: None,
             limit: None,
         }
     }
@@ -80,13 +78,6 @@ impl Step {
     #[must_use]
     pub(crate) fn without<N: Into<OsString>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
         self.unset.extend(names.into_iter().map(Into::into));
-        self
-    }
-
-    /// What the command reads; never shown, so this is how a secret travels.
-    #[must_use]
-    pub(crate) fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
-        self.stdin = Some(bytes.into());
         self
     }
 
@@ -148,10 +139,6 @@ impl Step {
         command
     }
 
-    pub(super) fn input(&self) -> Option<&[u8]> {
-        self.stdin.as_deref()
-    }
-
     pub(super) fn time_limit(&self) -> Option<Duration> {
         self.limit
     }
@@ -180,7 +167,7 @@ mod tests {
         let step = Step::new("build", cmd!(sh, "docker build --label {label} ."))
             .env("DOCKER_BUILDKIT", "1")
             .arg("it's")
-            .stdin("secret");
+            .limit(Duration::from_secs(1));
         assert_eq!(
             step.line(),
             r"DOCKER_BUILDKIT=1 docker build --label 'a b' . 'it'\''s'"

@@ -8,10 +8,21 @@ use xshell::{Shell, cmd};
 
 use crate::engine::{Container, Engine, on_path};
 use crate::error::Failure;
-use crate::exec::{Machine, Step};
+use crate::exec::{Captured, Machine, Step};
 
 /// v1 knows `service_completed_successfully` and profiles from here on.
 const OLDEST_V1: (u32, u32) = (1, 29);
+
+/// A Compose on PATH, whether it will do or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Candidate {
+    /// `/usr/bin/docker compose`
+    pub(crate) command: String,
+    /// As it says of itself: `1.25.0`.
+    pub(crate) version: String,
+    /// `None` where it is too old.
+    pub(crate) compose: Option<Compose>,
+}
 
 /// Each generation recreates every container of the other, Postgres too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,38 +51,41 @@ impl Compose {
     /// # Errors
     /// A user failure where none works, or where only the other generation does.
     pub(crate) fn find(engine: &Engine<'_>, containers: &[Container]) -> Result<Self> {
-        let all = Self::all(engine.machine());
-        let made_by = containers.iter().find_map(maker);
-        choose(all, made_by)
+        Self::among(&Self::candidates(engine.machine()), containers)
     }
 
-    /// Every Compose on this machine that is new enough, v2 first.
-    pub(crate) fn all(machine: &Machine) -> Vec<Self> {
+    /// The same, among those that were asked already.
+    pub(crate) fn among(candidates: &[Candidate], containers: &[Container]) -> Result<Self> {
+        let mut all: Vec<Self> = candidates
+            .iter()
+            .filter_map(|candidate| candidate.compose.clone())
+            .collect();
+        all.sort_by_key(|compose| compose.generation == Generation::V1);
+        choose(all, containers.iter().find_map(maker))
+    }
+
+    /// Every Compose on this machine that starts.
+    pub(crate) fn candidates(machine: &Machine) -> Vec<Candidate> {
         let plugins = on_path("docker").into_iter();
         let programs = on_path("docker-compose").into_iter();
-        let candidates = plugins
+        plugins
             .map(|docker| vec![docker, PathBuf::from("compose")])
-            .chain(programs.map(|program| vec![program]));
-        let mut found: Vec<Self> = candidates
-            .filter_map(|argv| Self::ask(machine, argv))
-            .collect();
-        found.sort_by_key(|compose| compose.generation == Generation::V1);
-        found.dedup_by(|a, b| a.version == b.version);
-        found
+            .chain(programs.map(|program| vec![program]))
+            .filter_map(|argv| ask(machine, argv))
+            .collect()
     }
 
-    fn ask(machine: &Machine, argv: Vec<PathBuf>) -> Option<Self> {
-        let step = start(machine.sh(), "ask Compose for its version", &argv)
-            .args(["version", "--short"])
-            .limit(Duration::from_secs(20));
-        let captured = machine.capture(&step).ok()?;
-        let version = captured.stdout.trim().trim_start_matches('v').to_owned();
-        let generation = generation(&version).filter(|_| captured.ok())?;
-        Some(Self {
-            argv,
-            generation,
-            version,
-        })
+    /// Whether v1 made these containers and a `docker-compose` is here: good
+    /// enough for a quick look, as v1 takes longer to say its version than the
+    /// engine takes for all else.
+    pub(crate) fn v1_is_kept(containers: &[Container]) -> bool {
+        containers.iter().find_map(maker) == Some(Generation::V1)
+            && !on_path("docker-compose").is_empty()
+    }
+
+    /// Whether it made these containers.
+    pub(crate) fn made(&self, containers: &[Container]) -> bool {
+        containers.iter().find_map(maker) == Some(self.generation)
     }
 
     /// The beginning of a command.
@@ -86,6 +100,24 @@ impl Compose {
             Generation::V2 => "docker compose",
         }
     }
+}
+
+fn ask(machine: &Machine, argv: Vec<PathBuf>) -> Option<Candidate> {
+    let step = start(machine.sh(), "ask Compose for its version", &argv)
+        .args(["version", "--short"])
+        .limit(Duration::from_secs(20));
+    let captured = machine.capture(&step).ok().filter(Captured::ok)?;
+    let version = captured.stdout.trim().trim_start_matches('v').to_owned();
+    let words: Vec<String> = argv.iter().map(|w| w.display().to_string()).collect();
+    Some(Candidate {
+        command: words.join(" "),
+        compose: generation(&version).map(|generation| Compose {
+            argv,
+            generation,
+            version: version.clone(),
+        }),
+        version,
+    })
 }
 
 fn start(sh: &Shell, what: &str, argv: &[PathBuf]) -> Step {

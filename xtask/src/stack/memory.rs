@@ -81,6 +81,14 @@ impl Memory {
             .is_some_and(|v| v.created == created && v.secrets != self.fingerprint(secrets))
     }
 
+    /// When the volume was made that is known to hold other secrets. Asks
+    /// nobody: whether it is still that volume is for the caller to see.
+    pub(crate) fn volume_in_doubt(&self, name: &str, secrets: &[&str]) -> Option<&str> {
+        let created = self.volumes.get(name)?.created.as_str();
+        self.volume_differs(name, created, secrets)
+            .then_some(created)
+    }
+
     fn salt_once(&mut self) {
         if self.salt.is_empty() {
             let mut bytes = [0; 16];

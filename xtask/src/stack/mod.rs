@@ -4,7 +4,7 @@ mod compose;
 mod memory;
 mod wait;
 
-pub(crate) use compose::{Compose, Generation};
+pub(crate) use compose::{Candidate, Compose};
 pub(crate) use memory::Memory;
 pub(crate) use wait::wait_healthy;
 

@@ -1,8 +1,10 @@
 //! The container engine and the `docker` CLI that speaks to it.
-//!
-//! Several `docker` programs can be on PATH, and the first may be one that
-//! cannot build with BuildKit (28.x without the buildx plugin, say): the choice
-//! goes by what each can do, not by its place.
+
+mod cli;
+mod objects;
+
+pub(crate) use cli::{BUILDKIT_HINT, Cli, clis, on_path};
+pub(crate) use objects::{Container, Image};
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,202 +20,13 @@ use crate::exec::{Machine, Step};
 /// How long a question to the engine may take.
 const ANSWER: Duration = Duration::from_secs(20);
 
-/// One `docker` on PATH.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Cli {
-    /// The program.
-    pub(crate) path: PathBuf,
-    /// Why it can build with BuildKit, or why not.
-    pub(crate) buildkit: Result<&'static str, &'static str>,
-}
-
 /// The engine, spoken to through a chosen CLI.
 #[derive(Debug)]
 pub(crate) struct Engine<'a> {
     machine: &'a Machine,
     docker: PathBuf,
+    clis: Vec<Cli>,
 }
-
-/// What `docker image inspect` tells, as far as we ask.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct Image {
-    /// The engine's id of the image.
-    pub(crate) id: String,
-    /// `name@sha256:…` where a registry gave it.
-    #[serde(default)]
-    pub(crate) repo_digests: Vec<String>,
-    /// `name:tag` of each name.
-    #[serde(default)]
-    pub(crate) repo_tags: Vec<String>,
-    /// Bytes on disk.
-    #[serde(default)]
-    pub(crate) size: u64,
-    /// `linux`
-    #[serde(default)]
-    pub(crate) os: String,
-    /// `amd64`
-    #[serde(default)]
-    pub(crate) architecture: String,
-    /// Settings baked in.
-    pub(crate) config: Option<ImageConfig>,
-}
-
-/// `Config` of an image.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct ImageConfig {
-    /// Its labels; null in JSON where there are none.
-    pub(crate) labels: Option<std::collections::BTreeMap<String, String>>,
-}
-
-impl Image {
-    /// The label's value.
-    pub(crate) fn label(&self, name: &str) -> Option<&str> {
-        let labels = self.config.as_ref()?.labels.as_ref()?;
-        labels.get(name).map(String::as_str)
-    }
-
-    /// `linux/amd64`
-    pub(crate) fn platform(&self) -> String {
-        format!("{}/{}", self.os, self.architecture)
-    }
-}
-
-/// A container, as far as we ask.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct Container {
-    /// Its full id.
-    pub(crate) id: String,
-    /// The id of the image that it runs.
-    pub(crate) image: String,
-    /// What it is doing.
-    pub(crate) state: State,
-    /// Settings and labels.
-    pub(crate) config: ContainerConfig,
-}
-
-/// `Config` of a container.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct ContainerConfig {
-    /// The image as it was named.
-    pub(crate) image: String,
-    /// Labels, Compose's among them.
-    #[serde(default)]
-    pub(crate) labels: std::collections::BTreeMap<String, String>,
-}
-
-/// `State` of a container.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct State {
-    /// `running`, `exited`, `restarting`, …
-    pub(crate) status: String,
-    /// Of its main process.
-    #[serde(default)]
-    pub(crate) exit_code: i64,
-    /// Only where a healthcheck is set.
-    pub(crate) health: Option<Health>,
-}
-
-/// `State.Health`
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct Health {
-    /// `starting`, `healthy` or `unhealthy`.
-    pub(crate) status: String,
-}
-
-impl Container {
-    /// Compose's name of the service.
-    pub(crate) fn service(&self) -> &str {
-        self.config
-            .labels
-            .get("com.docker.compose.service")
-            .map_or("", String::as_str)
-    }
-
-    /// Whether it is a `run` of a service and not the service itself.
-    pub(crate) fn is_one_off(&self) -> bool {
-        self.config
-            .labels
-            .get("com.docker.compose.oneoff")
-            .is_some_and(|value| value.eq_ignore_ascii_case("true"))
-    }
-
-    /// Running, and healthy where that can be told.
-    pub(crate) fn is_up(&self) -> bool {
-        self.state.status == "running"
-            && self
-                .state
-                .health
-                .as_ref()
-                .is_none_or(|health| health.status == "healthy")
-    }
-
-    /// `healthy`, `starting`, `exited (1)`: one word for a table.
-    pub(crate) fn condition(&self) -> String {
-        match (&self.state.status, &self.state.health) {
-            (status, Some(health)) if status == "running" => health.status.clone(),
-            (status, _) if status == "exited" => format!("exited ({})", self.state.exit_code),
-            (status, _) => status.clone(),
-        }
-    }
-}
-
-/// Every program by that name on PATH, in order, each once: /bin is often a
-/// link to /usr/bin.
-pub(crate) fn on_path(name: &str) -> Vec<PathBuf> {
-    let mut seen = Vec::new();
-    which::which_all(name)
-        .into_iter()
-        .flatten()
-        .filter(|path| {
-            let real = path.canonicalize().unwrap_or_else(|_| path.clone());
-            let new = !seen.contains(&real);
-            seen.push(real);
-            new
-        })
-        .collect()
-}
-
-/// Every `docker` on PATH, in order, with what it can build.
-pub(crate) fn clis(machine: &Machine) -> Vec<Cli> {
-    on_path("docker")
-        .into_iter()
-        .map(|path| Cli {
-            buildkit: buildkit(machine, &path),
-            path,
-        })
-        .collect()
-}
-
-/// Asks the CLI itself: only one that builds with BuildKit knows `--secret`.
-fn buildkit(machine: &Machine, docker: &PathBuf) -> Result<&'static str, &'static str> {
-    let ask = Step::new(
-        "ask docker what it can build",
-        cmd!(machine.sh(), "{docker} build --help"),
-    )
-    .env("DOCKER_BUILDKIT", "1")
-    .limit(ANSWER);
-    let Ok(help) = machine.capture(&ask) else {
-        return Err("does not start");
-    };
-    if !help.stdout.contains("--secret") {
-        return Err("has no BuildKit: its buildx plugin is missing");
-    }
-    if help.stdout.contains("buildx") {
-        Ok("builds with its buildx plugin")
-    } else {
-        Ok("has BuildKit built in")
-    }
-}
-
-/// What to install where no CLI builds with BuildKit.
-pub(crate) const BUILDKIT_HINT: &str = "install the docker-buildx-plugin package of your docker's distribution, or: \
-     cargo xtask doctor --fix";
 
 impl<'a> Engine<'a> {
     /// Speaks through the first `docker` that builds with BuildKit; where none
@@ -222,18 +35,27 @@ impl<'a> Engine<'a> {
     /// # Errors
     /// A user failure where PATH has none.
     pub(crate) fn find(machine: &'a Machine) -> Result<Self> {
-        let clis = clis(machine);
+        Ok(Self::among(machine, clis(machine)).ok_or_else(|| {
+            Failure::user("failed to find docker on PATH").hint("cargo xtask doctor --fix")
+        })?)
+    }
+
+    /// The same, among CLIs that were asked already; `None` where there is none.
+    pub(crate) fn among(machine: &'a Machine, clis: Vec<Cli>) -> Option<Self> {
         let chosen = clis
             .iter()
             .find(|cli| cli.buildkit.is_ok())
-            .or(clis.first())
-            .ok_or_else(|| {
-                Failure::user("failed to find docker on PATH").hint("cargo xtask doctor --fix")
-            })?;
-        Ok(Self {
+            .or(clis.first())?;
+        Some(Self {
             machine,
             docker: chosen.path.clone(),
+            clis,
         })
+    }
+
+    /// Every `docker` on PATH, as asked when this one was chosen.
+    pub(crate) fn clis(&self) -> &[Cli] {
+        &self.clis
     }
 
     /// The program that it speaks through.
@@ -352,6 +174,30 @@ impl<'a> Engine<'a> {
         }
         let inspect = Step::new(
             "inspect the project's containers",
+            cmd!(self.sh(), "{docker} container inspect {ids...}"),
+        )
+        .limit(ANSWER);
+        self.inspected(&inspect)
+    }
+
+    /// The running containers that a port of this machine leads into.
+    pub(crate) fn publishing(&self, port: u16) -> Result<Vec<Container>> {
+        let docker = &self.docker;
+        let filter = format!("publish={port}");
+        let list = Step::new(
+            "list the containers that publish a port",
+            cmd!(
+                self.sh(),
+                "{docker} ps --quiet --no-trunc --filter {filter}"
+            ),
+        )
+        .limit(ANSWER);
+        let ids = self.lines(&list)?;
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let inspect = Step::new(
+            "inspect the containers that publish a port",
             cmd!(self.sh(), "{docker} container inspect {ids...}"),
         )
         .limit(ANSWER);

@@ -1,0 +1,159 @@
+//! What the engine tells of images and containers, as far as we ask.
+
+use serde::Deserialize;
+
+/// What `docker image inspect` tells, as far as we ask.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Image {
+    /// The engine's id of the image.
+    pub(crate) id: String,
+    /// `name@sha256:…` where a registry gave it.
+    #[serde(default)]
+    pub(crate) repo_digests: Vec<String>,
+    /// `name:tag` of each name.
+    #[serde(default)]
+    pub(crate) repo_tags: Vec<String>,
+    /// `linux`
+    #[serde(default)]
+    pub(crate) os: String,
+    /// `amd64`
+    #[serde(default)]
+    pub(crate) architecture: String,
+    /// Settings baked in.
+    pub(crate) config: Option<ImageConfig>,
+}
+
+/// `Config` of an image.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct ImageConfig {
+    /// Its labels; null in JSON where there are none.
+    pub(crate) labels: Option<std::collections::BTreeMap<String, String>>,
+}
+
+impl Image {
+    /// The label's value.
+    pub(crate) fn label(&self, name: &str) -> Option<&str> {
+        let labels = self.config.as_ref()?.labels.as_ref()?;
+        labels.get(name).map(String::as_str)
+    }
+
+    /// `linux/amd64`
+    pub(crate) fn platform(&self) -> String {
+        format!("{}/{}", self.os, self.architecture)
+    }
+}
+
+/// A container, as far as we ask.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Container {
+    /// Its full id.
+    pub(crate) id: String,
+    /// `/airflow-webserver-1`
+    #[serde(default)]
+    pub(crate) name: String,
+    /// The id of the image that it runs.
+    pub(crate) image: String,
+    /// What it is doing.
+    pub(crate) state: State,
+    /// Settings and labels.
+    pub(crate) config: ContainerConfig,
+    /// Its ports.
+    #[serde(default)]
+    pub(crate) network_settings: NetworkSettings,
+}
+
+/// `NetworkSettings` of a container.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct NetworkSettings {
+    /// `8080/tcp` → where this machine reaches it; null where it does not.
+    #[serde(default)]
+    pub(crate) ports: std::collections::BTreeMap<String, Option<Vec<Published>>>,
+}
+
+/// A port of this machine that leads into a container.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Published {
+    /// As text, as docker has it.
+    pub(crate) host_port: String,
+}
+
+/// `Config` of a container.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct ContainerConfig {
+    /// The image as it was named.
+    pub(crate) image: String,
+    /// Labels, Compose's among them.
+    #[serde(default)]
+    pub(crate) labels: std::collections::BTreeMap<String, String>,
+}
+
+/// `State` of a container.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct State {
+    /// `running`, `exited`, `restarting`, …
+    pub(crate) status: String,
+    /// Of its main process.
+    #[serde(default)]
+    pub(crate) exit_code: i64,
+    /// Only where a healthcheck is set.
+    pub(crate) health: Option<Health>,
+}
+
+/// `State.Health`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Health {
+    /// `starting`, `healthy` or `unhealthy`.
+    pub(crate) status: String,
+}
+
+impl Container {
+    /// Compose's name of the service.
+    pub(crate) fn service(&self) -> &str {
+        self.config
+            .labels
+            .get("com.docker.compose.service")
+            .map_or("", String::as_str)
+    }
+
+    /// Whether it is a `run` of a service and not the service itself.
+    pub(crate) fn is_one_off(&self) -> bool {
+        self.config
+            .labels
+            .get("com.docker.compose.oneoff")
+            .is_some_and(|value| value.eq_ignore_ascii_case("true"))
+    }
+
+    /// Whether `port` of this machine leads into it.
+    pub(crate) fn publishes(&self, port: u16) -> bool {
+        let port = port.to_string();
+        let mut ports = self.network_settings.ports.values().flatten().flatten();
+        ports.any(|published| published.host_port == port)
+    }
+
+    /// Running, and healthy where that can be told.
+    pub(crate) fn is_up(&self) -> bool {
+        self.state.status == "running"
+            && self
+                .state
+                .health
+                .as_ref()
+                .is_none_or(|health| health.status == "healthy")
+    }
+
+    /// `healthy`, `starting`, `exited (1)`: one word for a table.
+    pub(crate) fn condition(&self) -> String {
+        match (&self.state.status, &self.state.health) {
+            (status, Some(health)) if status == "running" => health.status.clone(),
+            (status, _) if status == "exited" => format!("exited ({})", self.state.exit_code),
+            (status, _) => status.clone(),
+        }
+    }
+}

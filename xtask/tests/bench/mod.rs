@@ -1,0 +1,228 @@
+//! A checkout of its own and a PATH of stand-ins that note their argv.
+
+#![allow(unreachable_pub)]
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+/// What `docker build --help` says with BuildKit inside the CLI.
+pub const BUILTIN: &str = "  --secret stringArray  Secret file to expose";
+/// And from the legacy builder of 28.x without its plugin.
+pub const LEGACY: &str = "  --tag list  Name and optionally a tag";
+pub const DOWN: &str = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. \
+                    Is the docker daemon running?";
+pub const DENIED: &str = "permission denied while trying to connect to the Docker daemon socket";
+
+/// A checkout, and folders of stand-ins in the order of PATH.
+pub struct Bench {
+    pub root: TempDir,
+    pub ports: [u16; 3],
+    pub path: Vec<PathBuf>,
+}
+
+/// What one run left behind, with what differs between machines replaced.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Seen {
+    pub stdout: String,
+    pub stderr: String,
+    pub status: i32,
+}
+
+impl Bench {
+    pub fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        for name in [
+            "deploy.toml",
+            ".env.template",
+            "docker-compose.yml",
+            "Dockerfile.airflow",
+            ".dockerignore",
+            "xtask/Cargo.toml",
+            "bases",
+            "requirements-airflow.txt",
+            "requirements-airflow.lock",
+            "requirements-installer.txt",
+            "requirements-installer.lock",
+        ] {
+            copy(&repository.join(name), &root.path().join("tree").join(name));
+        }
+        let bench = Self {
+            root,
+            ports: free_ports(),
+            path: Vec::new(),
+        };
+        bench.env(&bench.valid_env());
+        bench
+    }
+
+    /// docker 20.10 with BuildKit inside, an engine that answers, Compose 1.29.2.
+    pub fn healthy() -> Self {
+        let mut bench = Self::new();
+        bench.docker("one", BUILTIN, &engine_up());
+        bench.program("one", "docker-compose", "echo 1.29.2");
+        bench
+    }
+
+    pub fn tree(&self) -> PathBuf {
+        self.root.path().join("tree")
+    }
+
+    /// The template with every `<placeholder>` filled.
+    pub fn valid_env(&self) -> String {
+        let [web, postgres, mysql] = self.ports;
+        let value = |name: &str| match name {
+            "COMPOSE_PROJECT_NAME" => "dental".to_owned(),
+            "AIRFLOW_UID" => uid().to_string(),
+            "AIRFLOW_WEBSERVER_PORT" => web.to_string(),
+            "POSTGRES_HOST_PORT" => postgres.to_string(),
+            "MYSQL_HOST_PORT" => mysql.to_string(),
+            "AIRFLOW_FERNET_KEY" => "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=".to_owned(),
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN" => {
+                "postgresql+psycopg2://airflow:AIRFLOW_DB_PASSWORD-1@postgres:5432/airflow"
+                    .to_owned()
+            }
+            "ETL_PIPELINE_START_DATE" => "2026-01-01T00:00:00-06:00".to_owned(),
+            secret => format!("{secret}-1"),
+        };
+        let template = fs::read_to_string(self.tree().join(".env.template")).unwrap();
+        let lines = template.lines().map(|line| match line.split_once("=<") {
+            Some((name, _)) => format!("{name}={}\n", value(name)),
+            None => format!("{line}\n"),
+        });
+        lines.collect()
+    }
+
+    pub fn env(&self, text: &str) {
+        let path = self.tree().join(".env");
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    /// A stand-in that notes its argv; `body` is shell, builtins only.
+    pub fn program(&mut self, folder: &str, name: &str, body: &str) {
+        let folder = self.root.path().join(folder);
+        fs::create_dir_all(&folder).unwrap();
+        let calls = self.root.path().join("calls");
+        let script = format!(
+            "#!/bin/sh\nprintf '%s\\n' \"{name} $*\" >>'{}'\n{body}\n",
+            calls.display()
+        );
+        let path = folder.join(name);
+        fs::write(&path, script).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        if !self.path.contains(&folder) {
+            self.path.push(folder);
+        }
+    }
+
+    /// A `docker` whose `build --help` is `help`; `cases` answer the rest.
+    pub fn docker(&mut self, folder: &str, help: &str, cases: &str) {
+        let body = format!(
+            "case \"$1 $2\" in\n'build --help') printf '%s\\n' '{help}' ;;\n\
+             'compose version') echo 'unknown command: docker compose' >&2; exit 1 ;;\n{cases}\nesac"
+        );
+        self.program(folder, "docker", &body);
+    }
+
+    pub fn run(&self, args: &[&str]) -> Seen {
+        self.run_with(args, &[])
+    }
+
+    pub fn run_with(&self, args: &[&str], env: &[(&str, &str)]) -> Seen {
+        let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
+            .args(args)
+            .current_dir(self.tree())
+            .env_clear()
+            .env("PATH", std::env::join_paths(&self.path).unwrap())
+            .envs(env.iter().copied())
+            .output()
+            .unwrap();
+        Seen {
+            stdout: self.plain(&output.stdout),
+            stderr: self.plain(&output.stderr),
+            status: output.status.code().unwrap(),
+        }
+    }
+
+    /// Paths, ports and the user replaced by their names.
+    pub fn plain(&self, bytes: &[u8]) -> String {
+        let mut text = String::from_utf8(bytes.to_vec()).unwrap();
+        let [web, postgres, mysql] = self.ports;
+        for (value, name) in [(web, "<web>"), (postgres, "<postgres>"), (mysql, "<mysql>")] {
+            text = text.replace(&value.to_string(), name);
+        }
+        text.replace(&self.root.path().display().to_string(), "<root>")
+            .replace(&format!("user {}", uid()), "user <uid>")
+    }
+
+    pub fn calls(&self) -> String {
+        fs::read_to_string(self.root.path().join("calls")).unwrap_or_default()
+    }
+}
+
+pub fn copy(from: &Path, to: &Path) {
+    if from.is_dir() {
+        fs::create_dir_all(to).unwrap();
+        for entry in fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            copy(&entry.path(), &to.join(entry.file_name()));
+        }
+    } else {
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(from, to).unwrap();
+    }
+}
+
+/// 50000 is the image's own user, for who runs as root.
+pub fn uid() -> u32 {
+    match rustix::process::getuid().as_raw() {
+        0 => 50_000,
+        uid => uid,
+    }
+}
+
+/// Three that nobody listens on; held together until all are known.
+pub fn free_ports() -> [u16; 3] {
+    let held = [(); 3].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+    held.map(|listener| listener.local_addr().unwrap().port())
+}
+
+/// An engine on another machine, so that no figure of this one is seen.
+pub fn engine_up() -> String {
+    engine("20.10.24+dfsg1", 8 << 30)
+}
+
+pub fn engine(version: &str, memory: u64) -> String {
+    let now = jiff::Timestamp::now();
+    let info = format!(
+        r#"{{"ServerVersion":"{version}","DockerRootDir":"/var/lib/docker","Name":"a-host-of-no-name","MemTotal":{memory},"SystemTime":"{now}"}}"#
+    );
+    format!(
+        "'info --format') printf '%s\\n' '{info}' ;;\n\
+         'version --format') echo '{version}' ;;\n\
+         'image inspect') echo '[]'; echo 'Error: No such image' >&2; exit 1 ;;"
+    )
+}
+
+/// 20.10's CLI: JSON with the error inside, status 0.
+pub fn engine_silent(said: &str) -> String {
+    format!(
+        "'info --format') printf '%s\\n' '{{\"ServerErrors\":[\"{said}\"]}}' ;;\n\
+         *) echo '{said}' >&2; exit 1 ;;"
+    )
+}
+
+/// A run that printed nothing but talk.
+pub fn seen(stderr: String, status: i32) -> Seen {
+    Seen {
+        stdout: String::new(),
+        stderr,
+        status,
+    }
+}
