@@ -588,6 +588,8 @@ def load_dags(active: list[str]) -> DagBag:
     """
     from airflow.models import DagBag
 
+    # Airflow logs each traceback; it is told once, in the error below.
+    logging.getLogger("airflow.models.dagbag.DagBag").setLevel(logging.CRITICAL)
     bag = DagBag(include_examples=False, read_dags_from_db=False)
     _no_import_errors(bag)
     if absent := sorted(set(active) - set(bag.dags)):

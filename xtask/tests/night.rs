@@ -381,8 +381,9 @@ fn bad_input(stack: &Stack) {
     fs::write(&broken, "from airflow import DAG\n\ndef broken(:\n").unwrap();
     stack.ok(&["restart", "airflow-scheduler"]);
     wait_for_import_error(stack);
+    stack.fails(&["up"], "broken_dag.py", "hint: ");
     stack.fails(
-        &["up"],
+        &["nightly"],
         "failed to import /opt/airflow/dags/broken_dag.py",
         "hint: mend the file",
     );

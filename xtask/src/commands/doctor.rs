@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use xshell::cmd;
 
-use super::{env, print_json, up};
+use super::{env, phases, print_json};
 use crate::cli;
 use crate::config::settings;
 use crate::context::Context;
@@ -182,7 +182,7 @@ fn make_logs(context: &Context, dry_run: bool) -> Result<()> {
         context.term.say("would make airflow/logs");
         return Ok(());
     }
-    up::prepare_folders(context, &preflight::lenient(context)?)?;
+    phases::prepare_folders(context, &preflight::lenient(context)?)?;
     context.term.done("made airflow/logs");
     Ok(())
 }

@@ -9,6 +9,7 @@ mod lock;
 mod logs;
 mod nightly;
 mod pass_on;
+mod phases;
 mod prune;
 mod restart;
 mod shell;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use super::{exit_code, up};
+use super::{exit_code, phases};
 use crate::cli::PassOn;
 use crate::config::Store;
 use crate::context::Context;
@@ -44,7 +44,7 @@ pub(crate) fn demo(context: &Context, args: &PassOn) -> Result<ExitCode> {
     }
     let engine = context.engine()?;
     let facts = image::observe(&engine, &context.workspace, &deploy)?;
-    let images = up::images(context, &engine, &deploy, &facts)?;
+    let images = phases::images(context, &engine, &deploy, &facts)?;
     let stack = Stack::open(&engine, &settings, images)?;
     context.running(&stack, "mysql")?;
     let mut command = vec!["python", "-m", "opendental_demo"];

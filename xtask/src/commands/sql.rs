@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use percent_encoding::percent_decode_str;
 
-use super::{exit_code, pass_on, up};
+use super::{exit_code, pass_on, phases};
 use crate::cli::{self, Database};
 use crate::config::{Settings, Store};
 use crate::context::Context;
@@ -20,7 +20,7 @@ pub(crate) fn run(context: &Context, args: &cli::Sql) -> Result<ExitCode> {
     let settings = context.settings()?;
     let engine = context.engine()?;
     let facts = image::observe(&engine, &context.workspace, &deploy)?;
-    let images = up::images(context, &engine, &deploy, &facts)?;
+    let images = phases::images(context, &engine, &deploy, &facts)?;
     let stack = Stack::open(&engine, &settings, images)?;
     let login = Login::of(args.database, &settings)?;
     let client = login.client(args.command.as_deref());

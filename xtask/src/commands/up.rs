@@ -1,25 +1,22 @@
 //! `up`: from a checkout to an Airflow that is really up.
 
-use std::fs;
-use std::os::unix::fs::chown;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
-use super::{build, env, init, status};
+use super::phases::{self, as_strs};
+use super::{build, env, status};
 use crate::airflow::{Api, Truth, wait_for_truth};
 use crate::cli;
-use crate::config::{BOUND_TO_MYSQL, BOUND_TO_POSTGRES, Deploy, Settings, Store};
+use crate::config::{Deploy, Settings, Store};
 use crate::context::Context;
 use crate::engine::{Container, Engine};
-use crate::exec::millis;
-use crate::image::{self, BaseName, BuildFacts, folder_fingerprint};
+use crate::exec::{Step, millis};
+use crate::image::{self, BaseName, folder_fingerprint};
 use crate::preflight;
 use crate::stack::{Images, Memory, Stack, wait_healthy};
 
 const AIRFLOW: [&str; 2] = ["airflow-webserver", "airflow-scheduler"];
-/// How long a first start may take on a slow disk.
-const DATABASES_LIMIT: Duration = Duration::from_secs(180);
 const AIRFLOW_LIMIT: Duration = Duration::from_secs(240);
 
 pub(crate) fn run(context: &Context, args: &cli::Up) -> Result<()> {
@@ -43,7 +40,7 @@ pub(crate) fn run(context: &Context, args: &cli::Up) -> Result<()> {
         &BaseName::of_stack(&settings),
         false,
     )?;
-    let images = images(context, &engine, &deploy, &facts)?;
+    let images = phases::images(context, &engine, &deploy, &facts)?;
     let was_up = is_up(context, &engine, &settings, &images)?;
     if !was_up {
         start(context, &engine, &settings, &images)?;
@@ -73,11 +70,11 @@ fn start(
     images: &Images,
 ) -> Result<()> {
     let stack = Stack::open(engine, settings, images.clone())?;
-    prepare_folders(context, settings)?;
-    start_databases(context, &stack)?;
-    seed_demo(context, &stack)?;
-    if !is_initialised(context, &stack)? {
-        init::prepare(context, &stack)?;
+    phases::prepare_folders(context, settings)?;
+    phases::start_databases(context, &stack)?;
+    phases::seed_demo(context, &stack)?;
+    if !phases::is_initialised(context, &stack)? {
+        phases::prepare(context, &stack)?;
     }
     context.term.task("webserver and scheduler healthy", || {
         context.machine.run(&stack.up("start Airflow", &AIRFLOW))?;
@@ -131,143 +128,12 @@ fn up_parts(
     Ok(parts)
 }
 
-/// The image of each service, from what the engine has.
-pub(crate) fn images(
-    context: &Context,
-    engine: &Engine<'_>,
-    deploy: &Deploy,
-    facts: &BuildFacts,
-) -> Result<Images> {
-    let base = |name| -> Result<Option<String>> {
-        let base = image::find_base(engine, &context.workspace, &deploy.bases, name)?;
-        Ok(base.map(|base| base.reference))
-    };
-    Ok(Images {
-        airflow: Some(facts.image()),
-        postgres: base(BaseName::Postgres)?,
-        mysql: base(BaseName::Mysql)?,
-    })
-}
-
-/// Starts the databases that are ours and waits until they are healthy.
-pub(crate) fn start_databases(context: &Context, stack: &Stack<'_>) -> Result<()> {
-    let databases = stack.settings().databases();
-    if databases.is_empty() {
-        return Ok(());
-    }
-    let what = format!("{} healthy", databases.join(", "));
-    context.term.task(&what, || {
-        context
-            .machine
-            .run(&stack.up("start the databases", &databases))?;
-        wait_healthy(stack, &databases, DATABASES_LIMIT)
-    })?;
-    remember_volumes(context, stack)
-}
-
-fn seed_demo(context: &Context, stack: &Stack<'_>) -> Result<()> {
-    if stack.settings().source() == Store::External {
-        return Ok(());
-    }
-    let parts = seed_parts(context, stack)?;
-    let project = stack.settings().project();
-    let mut memory = Memory::read(&context.workspace, project);
-    if memory.did("seed", &as_strs(&parts)) {
-        return Ok(());
-    }
-    context.term.say("filling the demo source:");
-    context
-        .machine
-        .show(&stack.run_once("fill the demo source", "demo-seed", &[]))?;
-    memory.done("seed", &as_strs(&parts));
-    memory.write(&context.machine, &context.workspace, project)
-}
-
-fn seed_parts(context: &Context, stack: &Stack<'_>) -> Result<Vec<String>> {
-    let settings = stack.settings();
-    Ok(vec![
-        volume_identity(stack, "mysql-data")?,
-        settings.or("DEMO_SCALE", "1").to_owned(),
-        settings.or("DEMO_SEED", "").to_owned(),
-        folder_fingerprint(
-            &context
-                .workspace
-                .root()
-                .join("etl_pipeline/opendental_demo"),
-        )?,
-    ])
-}
-
-fn is_initialised(context: &Context, stack: &Stack<'_>) -> Result<bool> {
-    let memory = Memory::read(&context.workspace, stack.settings().project());
-    Ok(memory.did("init", &as_strs(&init_parts(context, stack)?)))
-}
-
-/// Notes that Airflow was prepared with all that it depends on.
-pub(crate) fn remember_init(context: &Context, stack: &Stack<'_>) -> Result<()> {
-    let project = stack.settings().project();
-    let mut memory = Memory::read(&context.workspace, project);
-    memory.done("init", &as_strs(&init_parts(context, stack)?));
-    memory.write(&context.machine, &context.workspace, project)
-}
-
-fn init_parts(context: &Context, stack: &Stack<'_>) -> Result<Vec<String>> {
-    Ok(vec![
-        volume_identity(stack, "postgres-data")?,
-        stack.images().airflow.clone().unwrap_or_default(),
-        folder_fingerprint(&context.workspace.root().join("airflow/bootstrap"))?,
-        stack.settings().env().to_string(),
-    ])
-}
-
-/// When the volume was made: a new one by the same name is empty.
-fn volume_identity(stack: &Stack<'_>, name: &str) -> Result<String> {
-    let full = format!("{}_{name}", stack.settings().project());
-    let created = stack.engine().volume_created(&full)?.unwrap_or_default();
-    Ok(format!("{full} {created}"))
-}
-
-/// Notes with which secrets the volumes were made, so that a later `.env` that
-/// does not fit them is found before it locks anyone out.
-fn remember_volumes(context: &Context, stack: &Stack<'_>) -> Result<()> {
-    let settings = stack.settings();
-    let project = settings.project();
-    let mut memory = Memory::read(&context.workspace, project);
-    for (volume, names) in [
-        ("postgres-data", BOUND_TO_POSTGRES.as_slice()),
-        ("mysql-data", BOUND_TO_MYSQL.as_slice()),
-    ] {
-        let full = format!("{project}_{volume}");
-        let values: Vec<&str> = names.iter().map(|name| settings.or(name, "")).collect();
-        if let Some(created) = stack.engine().volume_created(&full)? {
-            memory.volume_holds(&full, &created, &values);
-        }
-    }
-    memory.write(&context.machine, &context.workspace, project)
-}
-
 fn wait_for_the_truth(context: &Context, settings: &Settings, deploy: &Deploy) -> Result<Truth> {
     let api = Api::new(settings);
     context.term.task(
         "heartbeat fresh, no import errors, expected DAGs there",
         || wait_for_truth(&api, &deploy.airflow.dags, AIRFLOW_LIMIT),
     )
-}
-
-/// Folders that are mounted and written: they have to be there, and writable
-/// for the container's user, before the engine makes them as root.
-pub(super) fn prepare_folders(context: &Context, settings: &Settings) -> Result<()> {
-    let logs = context.workspace.root().join("airflow/logs");
-    fs::create_dir_all(&logs).with_context(|| format!("failed to make {}", logs.display()))?;
-    let uid: u32 = settings
-        .or("AIRFLOW_UID", "50000")
-        .parse()
-        .unwrap_or(50_000);
-    if rustix::process::getuid().is_root() {
-        chown(&logs, Some(uid), Some(0))
-            .with_context(|| format!("failed to give {} to user {uid}", logs.display()))?;
-    }
-    Ok(())
 }
 
 fn dry_run(
@@ -278,14 +144,14 @@ fn dry_run(
 ) -> Result<()> {
     let facts = image::observe(engine, &context.workspace, deploy)?;
     build::print_plan(context, engine, &facts, deploy);
-    let images = images(context, engine, deploy, &facts)?;
+    let images = phases::images(context, engine, deploy, &facts)?;
     let stack = Stack::open(engine, settings, images)?;
     let mut steps = vec![stack.up("start the databases", &settings.databases())];
     if settings.source() == Store::Ours {
-        steps.push(stack.run_once("fill the demo source", "demo-seed", &[]));
+        steps.push(phases::seed_step(&stack));
     }
-    if !is_initialised(context, &stack)? {
-        steps.push(stack.run_once("prepare Airflow", "airflow-init", &[]));
+    if !phases::is_initialised(context, &stack)? {
+        steps.push(phases::init_step(&stack));
     }
     steps.push(stack.up("start Airflow", &AIRFLOW));
     for step in steps {
@@ -340,7 +206,7 @@ fn open(context: &Context, url: &str) -> Result<()> {
         .iter()
         .find_map(|name| which::which(name).ok());
     match opener {
-        Some(program) => context.machine.run(&crate::exec::Step::new(
+        Some(program) => context.machine.run(&Step::new(
             "open the web page",
             xshell::cmd!(context.machine.sh(), "{program} {url}"),
         )),
@@ -351,8 +217,4 @@ fn open(context: &Context, url: &str) -> Result<()> {
             Ok(())
         }
     }
-}
-
-fn as_strs(parts: &[String]) -> Vec<&str> {
-    parts.iter().map(String::as_str).collect()
 }

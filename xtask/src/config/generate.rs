@@ -20,14 +20,14 @@ const IN_URL: &AsciiSet = &NON_ALPHANUMERIC
 
 /// What a volume remembers from its first start. Making any of these anew
 /// would lock the stack out of its own data.
-pub(crate) const BOUND_TO_POSTGRES: [&str; 4] = [
+pub(super) const BOUND_TO_POSTGRES: [&str; 4] = [
     "AIRFLOW_FERNET_KEY",
     "AIRFLOW_DB_PASSWORD",
     "POSTGRES_PASSWORD",
     "POSTGRES_ANALYTICS_PASSWORD",
 ];
 /// The same for the demo source's volume.
-pub(crate) const BOUND_TO_MYSQL: [&str; 3] = [
+pub(super) const BOUND_TO_MYSQL: [&str; 3] = [
     "MYSQL_ROOT_PASSWORD",
     "DEMO_SOURCE_PASSWORD",
     "OPENDENTAL_SOURCE_PASSWORD",
@@ -81,6 +81,8 @@ pub(crate) fn generate(
         let lead = std::mem::take(&mut comment);
         let known = env.written(name).map(str::to_owned);
         match known.as_deref() {
+            // An emptied line asks for a new value where one can be made.
+            Some("") if placeholder(value).is_some() => {}
             Some(known) if placeholder(known).is_none() => continue,
             Some(_) => {}
             None => lead.into_iter().for_each(|line| env.push(line)),
@@ -263,6 +265,15 @@ mod tests {
         );
         assert!(made.filled.contains(&"AIRFLOW_FERNET_KEY".to_owned()));
         assert_eq!(check(&template(), &env), []);
+    }
+
+    #[test]
+    fn an_emptied_secret_is_made_anew_and_an_empty_setting_stays_empty() {
+        let env = EnvFile::parse("AIRFLOW_API_PASSWORD=\nOPENDENTAL_SOURCE_SSL_CA=\n");
+        let made = with(&[], |around| generate(&template(), Some(&env), around)).unwrap();
+        let env = EnvFile::parse(&made.text);
+        assert_eq!(env.get("AIRFLOW_API_PASSWORD").map(str::len), Some(32));
+        assert_eq!(env.written("OPENDENTAL_SOURCE_SSL_CA"), Some(""));
     }
 
     #[test]

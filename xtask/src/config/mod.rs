@@ -11,6 +11,6 @@ mod workspace;
 pub(crate) use check::{Problem, check};
 pub(crate) use deploy::{Bases, Deploy};
 pub(crate) use dotenv::EnvFile;
-pub(crate) use generate::{BOUND_TO_MYSQL, BOUND_TO_POSTGRES, Surroundings, generate};
+pub(crate) use generate::{Surroundings, generate};
 pub(crate) use settings::{Settings, Store};
 pub(crate) use workspace::Workspace;

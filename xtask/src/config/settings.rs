@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 
 use super::check::is_secret;
 use super::dotenv::EnvFile;
+use super::generate::{BOUND_TO_MYSQL, BOUND_TO_POSTGRES};
 use super::{Problem, Workspace, check};
 use crate::error::Failure;
 
@@ -110,6 +111,27 @@ impl Settings {
     /// Values that no output may show.
     pub(crate) fn secrets(&self) -> impl Iterator<Item = &str> {
         secrets(&self.env)
+    }
+
+    /// Each volume of the stack's own databases, with the name and value of each
+    /// secret that it was made with.
+    pub(crate) fn bound(&self) -> Vec<(&'static str, Vec<(&'static str, &str)>)> {
+        let own = |name: &str| match name {
+            "AIRFLOW_FERNET_KEY" | "AIRFLOW_DB_PASSWORD" => self.metadata() == Store::Ours,
+            "POSTGRES_ANALYTICS_PASSWORD" => self.analytics() == Store::Ours,
+            _ => true,
+        };
+        let values = |names: &[&'static str]| {
+            let own = names.iter().copied().filter(|name| own(name));
+            own.map(|name| (name, self.or(name, ""))).collect()
+        };
+        self.databases()
+            .into_iter()
+            .map(|service| match service {
+                "mysql" => ("mysql-data", values(&BOUND_TO_MYSQL)),
+                _ => ("postgres-data", values(&BOUND_TO_POSTGRES)),
+            })
+            .collect()
     }
 
     /// The services that have to run before Airflow does, in order.

@@ -173,7 +173,7 @@ impl Machine {
             return Ok(());
         }
         Err(Failure::tool(format!(
-            "failed to {}: {} {}",
+            "failed to {}: {} {}; its own words stand above",
             step.what(),
             step.program_name(),
             ended(status.code())

@@ -13,7 +13,6 @@ use super::inputs::{folder_inputs, named};
 use super::mmdebstrap::{self, RootFs};
 use crate::config::{Bases, Settings, Workspace, environment};
 use crate::engine::{Engine, Image};
-use crate::error::Failure;
 use crate::exec::Step;
 
 /// Equivalents stand under `localhost/`: no registry serves that name, so none
@@ -322,12 +321,4 @@ fn build_step(engine: &Engine<'_>, recipe: &Recipe, root: &RootFs, context: &Pat
             .arg(format!("id=ca,src={}", ca.display()));
     }
     step.arg(context)
-}
-
-/// A refusal for machines on which no equivalent can be made.
-pub(super) fn cannot_make(why: &str) -> Failure {
-    Failure::user(format!("failed to make a base image here: {why}")).hint(
-        "make the registry reachable, or load the base images from another machine:\n\
-         docker save apache/airflow:2.7.1-python3.11 postgres:15 mariadb:10.11 | docker load",
-    )
 }

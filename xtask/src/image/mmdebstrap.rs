@@ -10,8 +10,8 @@ use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 use xshell::cmd;
 
-use super::base::cannot_make;
 use crate::config::{Workspace, environment};
+use crate::error::Failure;
 use crate::exec::{Machine, Step};
 
 /// Debian 12, whose Python, PostgreSQL and MariaDB are those of the bases.
@@ -213,6 +213,14 @@ fn empty(folder: &Path) -> Result<()> {
             .with_context(|| format!("failed to empty {}", folder.display()))?;
     }
     fs::create_dir_all(folder).with_context(|| format!("failed to make {}", folder.display()))
+}
+
+/// A refusal for machines on which no equivalent can be made.
+fn cannot_make(why: &str) -> Failure {
+    Failure::user(format!("failed to make a base image here: {why}")).hint(
+        "make the registry reachable, or load the base images from another machine:\n\
+         docker save apache/airflow:2.7.1-python3.11 postgres:15 mariadb:10.11 | docker load",
+    )
 }
 
 #[cfg(test)]

@@ -107,7 +107,12 @@ pub(crate) fn before_up(context: &Context, engine: &Engine<'_>, settings: &Setti
         checks.push(disk::check(disk::read(daemon).as_ref(), daemon, built));
         checks.push(daemon::memory(daemon));
         checks.push(daemon::clock(daemon));
-        checks.push(volume::check(&context.workspace, engine, settings)?);
+        checks.push(volume::check(
+            &context.workspace,
+            engine,
+            settings,
+            &seen.containers,
+        )?);
     }
     for check in checks.iter().filter(|check| check.state == State::Warn) {
         context.term.warn(&check.lines("    "));
@@ -226,7 +231,7 @@ fn with_engine(context: &Context, settings: &Settings, seen: &Seen<'_>, checks: 
         Err(error) => checks.push(Check::unanswered("image", &error)),
     }
     checks.push(
-        volume::check(&context.workspace, engine, settings)
+        volume::check(&context.workspace, engine, settings, &seen.containers)
             .unwrap_or_else(|error| Check::unanswered("volumes", &error)),
     );
     match volume::try_logins(engine, settings, &seen.containers) {

@@ -7,7 +7,7 @@ use anyhow::Result;
 use xshell::cmd;
 
 use super::check::Check;
-use crate::config::{BOUND_TO_MYSQL, BOUND_TO_POSTGRES, Settings, Store, Workspace};
+use crate::config::{Settings, Store, Workspace};
 use crate::engine::{Container, Engine};
 use crate::exec::{Captured, Step};
 use crate::stack::Memory;
@@ -15,48 +15,83 @@ use crate::stack::Memory;
 /// How long a login may take.
 const LOGIN_LIMIT: Duration = Duration::from_secs(15);
 
-/// The volumes that were made with other secrets than `.env` has now. Asks the
-/// engine only where this checkout remembers others.
+/// The secrets of `.env` that are not those a volume is known to work with. A
+/// password that its database takes all the same was changed in both places.
+/// Asks only where this checkout remembers others.
 pub(super) fn check(
     workspace: &Workspace,
     engine: &Engine<'_>,
     settings: &Settings,
+    containers: &[Container],
 ) -> Result<Check> {
     let project = settings.project();
     let memory = Memory::read(workspace, project);
     let mut differing = Vec::new();
-    for (volume, names) in [
-        ("postgres-data", BOUND_TO_POSTGRES.as_slice()),
-        ("mysql-data", BOUND_TO_MYSQL.as_slice()),
-    ] {
+    for (volume, secrets) in settings.bound() {
         let full = format!("{project}_{volume}");
-        let values: Vec<&str> = names.iter().map(|name| settings.or(name, "")).collect();
-        if let Some(created) = memory.volume_in_doubt(&full, &values)
-            && engine.volume_created(&full)?.as_deref() == Some(created)
-        {
-            differing.push((full, names));
+        let Some((created, variables)) = memory.volume_differs(&full, &secrets) else {
+            continue;
+        };
+        if engine.volume_created(&full)?.as_deref() != Some(created) {
+            continue;
+        }
+        for variable in variables {
+            if !is_taken(engine, settings, containers, variable)? {
+                differing.push((full.clone(), variable));
+            }
         }
     }
     Ok(decide(&differing))
 }
 
-fn decide(differing: &[(String, &[&str])]) -> Check {
+/// Whether the running database lets the role in with this password.
+fn is_taken(
+    engine: &Engine<'_>,
+    settings: &Settings,
+    containers: &[Container],
+    variable: &str,
+) -> Result<bool> {
+    let all = logins(settings);
+    let Some(login) = all.iter().find(|login| login.variable == variable) else {
+        return Ok(false);
+    };
+    // Nobody but the first start of the volume uses it.
+    if login.first_start_only {
+        return Ok(true);
+    }
+    let Some(container) = running(containers, login.service) else {
+        return Ok(false);
+    };
+    Ok(engine
+        .machine()
+        .capture(&step(engine, container, login))?
+        .ok())
+}
+
+fn running<'c>(containers: &'c [Container], service: &str) -> Option<&'c Container> {
+    containers
+        .iter()
+        .find(|c| c.service() == service && !c.is_one_off() && c.is_up())
+}
+
+fn decide(differing: &[(String, &str)]) -> Check {
     if differing.is_empty() {
         return Check::pass("volumes", "no sign that .env does not fit them");
     }
     let each: Vec<String> = differing
         .iter()
-        .map(|(volume, names)| {
-            format!(
-                "{volume} was made with another value of one of {}",
-                names.join(", ")
-            )
-        })
+        .map(|(volume, variable)| format!("{volume} was made with another value of {variable}"))
         .collect();
-    Check::fail("volumes", each.join("\n")).fix(
-        "put the old .env back\n\
-         or give the data up: cargo xtask down --volumes",
-    )
+    let mut volumes: Vec<&str> = differing
+        .iter()
+        .map(|(volume, _)| volume.as_str())
+        .collect();
+    volumes.dedup();
+    Check::fail("volumes", each.join("\n")).fix(format!(
+        "put the old value back into .env\n\
+         or give that data up: cargo xtask down, then docker volume rm {}",
+        volumes.join(" ")
+    ))
 }
 
 /// A role that logs in with a password of `.env`.
@@ -146,10 +181,9 @@ pub(super) fn try_logins(
     let mut checks = Vec::new();
     let mut fine = Vec::new();
     for login in logins(settings) {
-        let container = containers
-            .iter()
-            .find(|c| c.service() == login.service && !c.is_one_off() && c.is_up());
-        let Some(container) = container else { continue };
+        let Some(container) = running(containers, login.service) else {
+            continue;
+        };
         let captured = engine.machine().capture(&step(engine, container, &login))?;
         let superuser = settings.or("POSTGRES_USER", "postgres");
         match decide_login(&login, &captured, &container.name, superuser) {
@@ -308,13 +342,14 @@ mod tests {
     #[test]
     fn a_volume_of_other_secrets_is_named_with_what_it_depends_on() {
         assert_eq!(decide(&[]).state, State::Pass);
-        let check = decide(&[("d_mysql-data".into(), &["A", "B"])]);
+        let check = decide(&[("d_mysql-data".into(), "A"), ("d_mysql-data".into(), "B")]);
+        assert_eq!(check.state, State::Fail);
         assert_eq!(
-            (check.state, check.says.as_str()),
-            (
-                State::Fail,
-                "d_mysql-data was made with another value of one of A, B"
-            )
+            check.lines("  "),
+            "volumes: d_mysql-data was made with another value of A\n  \
+             d_mysql-data was made with another value of B\n  \
+             put the old value back into .env\n  \
+             or give that data up: cargo xtask down, then docker volume rm d_mysql-data"
         );
     }
 }

@@ -28,7 +28,8 @@ pub(crate) struct Memory {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Volume {
     created: String,
-    secrets: String,
+    /// Variable → fingerprint of its value.
+    secrets: BTreeMap<String, String>,
 }
 
 impl Memory {
@@ -64,29 +65,43 @@ impl Memory {
         self.deeds.insert(deed.to_owned(), fingerprint);
     }
 
-    /// Notes which secrets a volume was made with.
-    pub(crate) fn volume_holds(&mut self, name: &str, created: &str, secrets: &[&str]) {
+    /// Notes which secrets, by variable and value, a volume was made with.
+    pub(crate) fn volume_holds(&mut self, name: &str, created: &str, secrets: &[(&str, &str)]) {
         self.salt_once();
-        let volume = Volume {
-            created: created.to_owned(),
-            secrets: self.fingerprint(secrets),
-        };
+        let mut volume = self
+            .volumes
+            .remove(name)
+            .filter(|volume| volume.created == created)
+            .unwrap_or_else(|| Volume {
+                created: created.to_owned(),
+                secrets: BTreeMap::new(),
+            });
+        for (variable, value) in secrets {
+            volume
+                .secrets
+                .insert((*variable).to_owned(), self.fingerprint(&[value]));
+        }
         self.volumes.insert(name.to_owned(), volume);
     }
 
-    /// Whether a volume is known to have been made with other secrets.
-    pub(crate) fn volume_differs(&self, name: &str, created: &str, secrets: &[&str]) -> bool {
-        self.volumes
-            .get(name)
-            .is_some_and(|v| v.created == created && v.secrets != self.fingerprint(secrets))
-    }
-
-    /// When the volume was made that is known to hold other secrets. Asks
-    /// nobody: whether it is still that volume is for the caller to see.
-    pub(crate) fn volume_in_doubt(&self, name: &str, secrets: &[&str]) -> Option<&str> {
-        let created = self.volumes.get(name)?.created.as_str();
-        self.volume_differs(name, created, secrets)
-            .then_some(created)
+    /// The variables whose value is not the one that the volume is known to
+    /// have been made with, and when that volume was made. Asks nobody: whether
+    /// it is still that volume is for the caller to see.
+    pub(crate) fn volume_differs<'v>(
+        &self,
+        name: &str,
+        secrets: &[(&'v str, &str)],
+    ) -> Option<(&str, Vec<&'v str>)> {
+        let volume = self.volumes.get(name)?;
+        let differing: Vec<&str> = secrets
+            .iter()
+            .filter(|(variable, value)| {
+                let known = volume.secrets.get(*variable);
+                known.is_some_and(|known| *known != self.fingerprint(&[value]))
+            })
+            .map(|(variable, _)| *variable)
+            .collect();
+        (!differing.is_empty()).then_some((volume.created.as_str(), differing))
     }
 
     fn salt_once(&mut self) {
@@ -117,17 +132,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_volume_is_known_by_its_birth_and_its_secrets() {
+    fn a_volume_is_known_by_each_of_its_secrets() {
         let mut memory = Memory::default();
-        memory.volume_holds("v", "monday", &["a", "b"]);
-        assert!(!memory.volume_differs("v", "monday", &["a", "b"]));
-        assert!(memory.volume_differs("v", "monday", &["a", "c"]));
-        assert!(memory.volume_differs("v", "monday", &["ab", ""]));
-        assert!(
-            !memory.volume_differs("v", "tuesday", &["a", "c"]),
-            "another volume by the same name"
+        memory.volume_holds("v", "monday", &[("A", "1"), ("B", "2")]);
+        let differs = |memory: &Memory, secrets: &[(&'static str, &str)]| {
+            memory
+                .volume_differs("v", secrets)
+                .map(|(created, names)| (created.to_owned(), names))
+        };
+        assert_eq!(differs(&memory, &[("A", "1"), ("B", "2")]), None);
+        assert_eq!(
+            differs(&memory, &[("B", "2")]),
+            None,
+            "one that is no longer ours"
         );
-        assert!(!memory.volume_differs("w", "monday", &["a"]), "never seen");
+        assert_eq!(
+            differs(&memory, &[("C", "3")]),
+            None,
+            "one that was never seen"
+        );
+        let changed = differs(&memory, &[("A", "1"), ("B", "3")]);
+        assert_eq!(changed, Some(("monday".to_owned(), vec!["B"])));
+        memory.volume_holds("v", "tuesday", &[("A", "9")]);
+        assert_eq!(
+            differs(&memory, &[("A", "9"), ("B", "3")]),
+            None,
+            "a new volume"
+        );
+        assert_eq!(
+            memory.volume_differs("w", &[("A", "1")]),
+            None,
+            "another volume"
+        );
     }
 
     #[test]

@@ -1,0 +1,167 @@
+//! What `up` and `init` have in common: databases, demo source, bootstrap, and
+//! the memory of what was done.
+
+use std::fs;
+use std::os::unix::fs::chown;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use crate::config::{Deploy, Settings, Store};
+use crate::context::Context;
+use crate::engine::Engine;
+use crate::exec::Step;
+use crate::image::{self, BaseName, BuildFacts, folder_fingerprint};
+use crate::stack::{Images, Memory, Stack, wait_healthy};
+
+/// How long a first start may take on a slow disk.
+const DATABASES_LIMIT: Duration = Duration::from_secs(180);
+
+/// The image of each service, from what the engine has.
+pub(super) fn images(
+    context: &Context,
+    engine: &Engine<'_>,
+    deploy: &Deploy,
+    facts: &BuildFacts,
+) -> Result<Images> {
+    let base = |name| -> Result<Option<String>> {
+        let base = image::find_base(engine, &context.workspace, &deploy.bases, name)?;
+        Ok(base.map(|base| base.reference))
+    };
+    Ok(Images {
+        airflow: Some(facts.image()),
+        postgres: base(BaseName::Postgres)?,
+        mysql: base(BaseName::Mysql)?,
+    })
+}
+
+/// Starts the databases that are ours and waits until they are healthy.
+pub(super) fn start_databases(context: &Context, stack: &Stack<'_>) -> Result<()> {
+    let databases = stack.settings().databases();
+    if databases.is_empty() {
+        return Ok(());
+    }
+    let what = format!("{} healthy", databases.join(", "));
+    context.term.task(&what, || {
+        context
+            .machine
+            .run(&stack.up("start the databases", &databases))?;
+        wait_healthy(stack, &databases, DATABASES_LIMIT)
+    })
+}
+
+/// Fills the demo source, unless that was done or the source is a real one.
+pub(super) fn seed_demo(context: &Context, stack: &Stack<'_>) -> Result<()> {
+    if stack.settings().source() == Store::External {
+        return Ok(());
+    }
+    let parts = seed_parts(context, stack)?;
+    let project = stack.settings().project();
+    let mut memory = Memory::read(&context.workspace, project);
+    if memory.did("seed", &as_strs(&parts)) {
+        return Ok(());
+    }
+    context.term.say("filling the demo source:");
+    context.machine.show(&seed_step(stack))?;
+    memory.done("seed", &as_strs(&parts));
+    memory.write(&context.machine, &context.workspace, project)
+}
+
+/// The demo source's loader, in a container of its own.
+pub(super) fn seed_step(stack: &Stack<'_>) -> Step {
+    stack.run_once("fill the demo source", "demo-seed", &[])
+}
+
+fn seed_parts(context: &Context, stack: &Stack<'_>) -> Result<Vec<String>> {
+    let settings = stack.settings();
+    Ok(vec![
+        volume_identity(stack, "mysql-data")?,
+        settings.or("DEMO_SCALE", "1").to_owned(),
+        settings.or("DEMO_SEED", "").to_owned(),
+        folder_fingerprint(
+            &context
+                .workspace
+                .root()
+                .join("etl_pipeline/opendental_demo"),
+        )?,
+    ])
+}
+
+/// Whether Airflow was prepared with all that it depends on as it is now.
+pub(super) fn is_initialised(context: &Context, stack: &Stack<'_>) -> Result<bool> {
+    let memory = Memory::read(&context.workspace, stack.settings().project());
+    Ok(memory.did("init", &as_strs(&init_parts(context, stack)?)))
+}
+
+/// Notes that Airflow was prepared with all that it depends on.
+fn remember_init(context: &Context, stack: &Stack<'_>) -> Result<()> {
+    let project = stack.settings().project();
+    let mut memory = Memory::read(&context.workspace, project);
+    memory.done("init", &as_strs(&init_parts(context, stack)?));
+    memory.write(&context.machine, &context.workspace, project)
+}
+
+fn init_parts(context: &Context, stack: &Stack<'_>) -> Result<Vec<String>> {
+    Ok(vec![
+        volume_identity(stack, "postgres-data")?,
+        stack.images().airflow.clone().unwrap_or_default(),
+        folder_fingerprint(&context.workspace.root().join("airflow/bootstrap"))?,
+        stack.settings().env().to_string(),
+    ])
+}
+
+/// When the volume was made: a new one by the same name is empty.
+fn volume_identity(stack: &Stack<'_>, name: &str) -> Result<String> {
+    let full = format!("{}_{name}", stack.settings().project());
+    let created = stack.engine().volume_created(&full)?.unwrap_or_default();
+    Ok(format!("{full} {created}"))
+}
+
+/// Notes with which secrets the volumes work, so that a later `.env` that does
+/// not fit them is found before it locks anyone out.
+fn remember_volumes(context: &Context, stack: &Stack<'_>) -> Result<()> {
+    let settings = stack.settings();
+    let project = settings.project();
+    let mut memory = Memory::read(&context.workspace, project);
+    for (volume, secrets) in settings.bound() {
+        let full = format!("{project}_{volume}");
+        if let Some(created) = stack.engine().volume_created(&full)? {
+            memory.volume_holds(&full, &created, &secrets);
+        }
+    }
+    memory.write(&context.machine, &context.workspace, project)
+}
+
+/// Folders that are mounted and written: they have to be there, and writable
+/// for the container's user, before the engine makes them as root.
+pub(super) fn prepare_folders(context: &Context, settings: &Settings) -> Result<()> {
+    let logs = context.workspace.root().join("airflow/logs");
+    fs::create_dir_all(&logs).with_context(|| format!("failed to make {}", logs.display()))?;
+    let uid: u32 = settings
+        .or("AIRFLOW_UID", "50000")
+        .parse()
+        .unwrap_or(50_000);
+    if rustix::process::getuid().is_root() {
+        chown(&logs, Some(uid), Some(0))
+            .with_context(|| format!("failed to give {} to user {uid}", logs.display()))?;
+    }
+    Ok(())
+}
+
+/// Runs the bootstrap in a container of its own; its lines are shown as they
+/// come, its failure is ours.
+pub(super) fn prepare(context: &Context, stack: &Stack<'_>) -> Result<()> {
+    context.machine.show(&init_step(stack))?;
+    remember_volumes(context, stack)?;
+    remember_init(context, stack)
+}
+
+/// The bootstrap's container.
+pub(super) fn init_step(stack: &Stack<'_>) -> Step {
+    stack.run_once("prepare Airflow", "airflow-init", &[])
+}
+
+/// For [`Memory`], which takes borrowed parts.
+pub(super) fn as_strs(parts: &[String]) -> Vec<&str> {
+    parts.iter().map(String::as_str).collect()
+}
