@@ -12,6 +12,7 @@
 )]
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::thread;
@@ -142,10 +143,9 @@ impl Drop for Stack {
         if thread::panicking() {
             self.run(&["logs", "--tail", "60"]);
         }
-        self.run(&["down", "--volumes", "--yes"]);
-        // The logs belong to the container's user.
         let project = self.project();
-        if project.is_empty() {
+        self.run(&["down", "--volumes", "--yes"]);
+        if project.is_empty() || thread::panicking() {
             return;
         }
         for kind in ["container", "volume", "network"] {
@@ -275,9 +275,7 @@ fn figures(as_of: &str) -> [(&'static str, String, &'static str); 4] {
 
 /// The newest run that the scheduler itself made.
 fn scheduled_run(stack: &Stack) -> Option<Value> {
-    let ran = stack.run(&["status", "--json"]);
-    let status: Value = serde_json::from_str(&ran.stdout).unwrap();
-    let run = status["last_run"].clone();
+    let run = status(stack)["last_run"].clone();
     (run["kind"] == "scheduled").then_some(run)
 }
 
@@ -288,6 +286,9 @@ fn a_night_from_a_fresh_copy_to_marts_that_agree_with_the_source() {
     stack.ok(&["env"]);
     // A small practice: the night is the same, the wait is shorter.
     stack.set("DEMO_SCALE", "0.2");
+    // Containers run as a user that the image does not know, as on the machine
+    // of a person who is not root.
+    stack.set("AIRFLOW_UID", "1234");
 
     // Up, and again: the second finds nothing to do.
     let first = stack.ok(&["up"]);
@@ -352,6 +353,10 @@ fn a_night_from_a_fresh_copy_to_marts_that_agree_with_the_source() {
     assert_marts_agree_with_the_source(&stack);
     stack.set("ETL_PIPELINE_SCHEDULE", "'0 21 * * *'");
 
+    let logs = fs::metadata(stack.root().join("airflow/logs/scheduler")).unwrap();
+    assert_eq!(logs.uid(), 1234, "the logs are that user's");
+    assert_hardened(&stack);
+
     // The metadata role cannot enter analytics.
     let refused = stack.run(&[
         "sql",
@@ -368,9 +373,92 @@ fn a_night_from_a_fresh_copy_to_marts_that_agree_with_the_source() {
 
     bad_input(&stack);
 
+    let images = images(&stack);
     let down = stack.ok(&["down"]);
     assert!(down.stderr.contains("data is kept in"));
     assert_eq!(left_behind("container", &stack.project()), "");
+
+    composes_own_commands(&stack, &images);
+}
+
+/// What Airflow would do by itself is not what a clinic wants.
+fn assert_hardened(stack: &Stack) {
+    for (section, key, value) in [
+        ("webserver", "expose_config", "False"),
+        ("webserver", "show_trigger_form_if_no_params", "True"),
+        ("core", "load_examples", "False"),
+        ("core", "enable_xcom_pickling", "False"),
+        ("core", "executor", "LocalExecutor"),
+    ] {
+        let ran = stack.ok(&["airflow", "--", "config", "get-value", section, key]);
+        assert_eq!(ran.stdout.trim(), value, "{section}.{key}");
+    }
+}
+
+/// The commands of Compose itself, without xtask: images by their names alone.
+fn composes_own_commands(stack: &Stack, images: &[(&str, String)]) {
+    let compose = |args: &[&str]| {
+        eprintln!("$ docker-compose {}", args.join(" "));
+        let program = if which("docker-compose") {
+            vec!["docker-compose"]
+        } else {
+            vec!["docker", "compose"]
+        };
+        let output = Command::new(program[0])
+            .args(&program[1..])
+            .args(args)
+            .envs(images.iter().map(|(name, value)| (name, value)))
+            .current_dir(stack.root())
+            .output()
+            .unwrap();
+        let ran = Ran::from(output);
+        eprint!("{}{}", ran.stdout, ran.stderr);
+        assert_eq!(ran.status, Some(0));
+        ran
+    };
+    let init = compose(&["run", "--rm", "airflow-init"]);
+    assert!(init.stdout.contains("nothing to do"));
+    compose(&["up", "-d", "airflow-webserver", "airflow-scheduler"]);
+    let started = Instant::now();
+    while !service_is(stack, "airflow-webserver", "healthy") {
+        assert!(
+            started.elapsed() < Duration::from_secs(180),
+            "the webserver is not healthy"
+        );
+        thread::sleep(Duration::from_secs(2));
+    }
+}
+
+fn which(program: &str) -> bool {
+    Command::new(program).arg("version").output().is_ok()
+}
+
+fn service_is(stack: &Stack, name: &str, condition: &str) -> bool {
+    status(stack)["services"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .any(|service| service["name"] == name && service["condition"] == condition)
+}
+
+fn status(stack: &Stack) -> Value {
+    serde_json::from_str(&stack.run(&["status", "--json"]).stdout).unwrap()
+}
+
+/// The images of the running services, by the variables that Compose knows.
+fn images(stack: &Stack) -> Vec<(&'static str, String)> {
+    let status = status(stack);
+    let services = status["services"].as_array().unwrap();
+    [
+        ("POSTGRES_IMAGE", "postgres"),
+        ("MYSQL_IMAGE", "mysql"),
+        ("AIRFLOW_IMAGE", "airflow-scheduler"),
+    ]
+    .map(|(variable, name)| {
+        let service = services.iter().find(|s| s["name"] == name).unwrap();
+        (variable, service["image"].as_str().unwrap().to_owned())
+    })
+    .to_vec()
 }
 
 /// Each mistake has a clear error with its way out, and leaves nothing half
