@@ -1,4 +1,4 @@
-"""Says as JSON what came of one connection to each HOST PORT KIND of argv; KIND is mysql or postgres."""
+"""Says as JSON what came of one connection to each HOST PORT KIND of argv (mysql or postgres)."""
 
 import json
 import socket
