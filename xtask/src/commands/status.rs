@@ -230,7 +230,32 @@ fn etl_lines(etl: &Value) -> Vec<String> {
             run["finished_at"].as_str().map_or("–".to_owned(), central)
         ));
     }
+    lines.extend(freshness(etl));
     lines
+}
+
+/// How many rows there are, how old the oldest load of a table is, and the
+/// newest change that the source is known to have had.
+fn freshness(etl: &Value) -> Option<String> {
+    let tables = etl["tables"]
+        .as_array()
+        .filter(|tables| !tables.is_empty())?;
+    let oldest = tables
+        .iter()
+        .filter_map(|table| table["hours_since_load"].as_f64())
+        .fold(0.0, f64::max);
+    let newest = tables
+        .iter()
+        .filter_map(|table| table["watermark"].as_str())
+        .max()
+        .map_or("none known", |stamp| {
+            stamp.split('.').next().unwrap_or(stamp)
+        });
+    Some(format!(
+        "freshness {} tables, {} rows, each loaded within {oldest:.1} h; newest change {newest} UTC",
+        tables.len(),
+        etl["rows"].as_u64().unwrap_or_default(),
+    ))
 }
 
 /// An ISO 8601 instant as the clinic's clock shows it; as it is where it cannot
@@ -249,6 +274,22 @@ pub(crate) fn central(instant: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn freshness_is_that_of_the_stalest_table_and_the_newest_change() {
+        let etl = serde_json::json!({"rows": 30, "tables": [
+            {"hours_since_load": 0.5, "watermark": "2026-01-02 03:04:05.000000"},
+            {"hours_since_load": 25.0, "watermark": "2025-12-31 00:00:00.000000"},
+            {"hours_since_load": 1.0, "watermark": null},
+        ]});
+        assert_eq!(
+            freshness(&etl).as_deref(),
+            Some(
+                "freshness 3 tables, 30 rows, each loaded within 25.0 h; newest change 2026-01-02 03:04:05 UTC"
+            )
+        );
+        assert_eq!(freshness(&serde_json::json!({"tables": []})), None);
+    }
 
     #[test]
     fn instants_are_shown_by_the_clinics_clock() {
