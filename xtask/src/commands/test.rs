@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use xshell::cmd;
 
-use super::build;
+use super::{build, lock};
 use crate::cli;
 use crate::context::Context;
 use crate::error::Failure;
@@ -29,6 +29,15 @@ pub(crate) fn run(context: &Context, args: &cli::Test) -> Result<()> {
         Ok(())
     });
     if let Some(image) = image {
+        report.part("locks", || {
+            lock::run(
+                context,
+                &cli::Lock {
+                    check: true,
+                    bases: false,
+                },
+            )
+        });
         python(context, &image, &mut report);
         report.part("one night, end to end", || {
             context.machine.show(&end_to_end(context))

@@ -14,6 +14,12 @@ use crate::exec::Step;
 
 /// Wheels for the oldest C library that the bases have.
 const PLATFORM: &str = "x86_64-manylinux_2_28";
+/// When Airflow 2.7.1 had just come out: what was current then is what it was
+/// tested with.
+const RELEASE: &str = "2023-09-12";
+/// Nothing published later is looked at, so that the same requirements give the
+/// same locks on any day. Moved by whoever upgrades.
+const TODAY: &str = "2026-11-21";
 /// Where the working copy is mounted.
 const AT: &str = "/lock";
 
@@ -24,7 +30,7 @@ struct Compilation {
     /// A lock whose versions this one keeps.
     under: Option<&'static str>,
     /// Nothing newer than this day.
-    until: Option<&'static str>,
+    until: &'static str,
 }
 
 /// In the order in which they build on each other.
@@ -34,25 +40,25 @@ const COMPILATIONS: [Compilation; 4] = [
         from: "bases/airflow/requirements.txt",
         lock: "bases/airflow/requirements.lock",
         under: None,
-        until: Some("2023-09-12"),
+        until: RELEASE,
     },
     Compilation {
         from: "requirements-airflow.txt",
         lock: "requirements-airflow.lock",
         under: Some("bases/airflow/requirements.lock"),
-        until: None,
+        until: TODAY,
     },
     Compilation {
         from: "requirements-dev.txt",
         lock: "requirements-dev.lock",
         under: Some("requirements-airflow.lock"),
-        until: None,
+        until: TODAY,
     },
     Compilation {
         from: "requirements-installer.txt",
         lock: "requirements-installer.lock",
         under: None,
-        until: None,
+        until: TODAY,
     },
 ];
 
@@ -155,10 +161,8 @@ fn compile_one(engine: &Engine<'_>, folder: &Path, base: &Base, what: &Compilati
         "--no-emit-index-url",
         "--no-emit-find-links",
     ])
-    .args(["--custom-compile-command", "cargo xtask lock"]);
-    if let Some(day) = what.until {
-        step = step.args(["--exclude-newer", day]);
-    }
+    .args(["--custom-compile-command", "cargo xtask lock"])
+    .args(["--exclude-newer", what.until]);
     if let Some(lock) = what.under {
         step = step.args(["--constraints", lock]);
     }
