@@ -52,6 +52,11 @@ pub(crate) fn run(context: &Context, args: &cli::Nightly) -> Result<ExitCode> {
     if args.no_wait {
         return Ok(ExitCode::SUCCESS);
     }
+    if context.term.is_live() {
+        context
+            .term
+            .say(&context.term.dim("Ctrl-C stops watching, not the run"));
+    }
     let order = api.task_order(dag)?;
     let what = Follow {
         dag,
