@@ -1,6 +1,6 @@
 //! A checkout of its own and a PATH of stand-ins that note their argv.
 
-#![allow(unreachable_pub)]
+#![allow(dead_code, unreachable_pub, reason = "each file of tests uses a part")]
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
@@ -61,6 +61,15 @@ impl Bench {
         bench
     }
 
+    /// The same, and an engine with every base and no image of ours yet; `cases`
+    /// come before its own answers.
+    pub fn stocked(cases: &str) -> Self {
+        let mut bench = Self::healthy();
+        let stock = bench.stock();
+        bench.docker("one", BUILTIN, &format!("{cases}\n{stock}"));
+        bench
+    }
+
     /// docker 20.10 with BuildKit inside, an engine that answers, Compose 1.29.2.
     pub fn healthy() -> Self {
         let mut bench = Self::new();
@@ -108,10 +117,10 @@ impl Bench {
     pub fn program(&mut self, folder: &str, name: &str, body: &str) {
         let folder = self.root.path().join(folder);
         fs::create_dir_all(&folder).unwrap();
-        let calls = self.root.path().join("calls");
         let script = format!(
-            "#!/bin/sh\nprintf '%s\\n' \"{name} $*\" >>'{}'\n{body}\n",
-            calls.display()
+            "#!/bin/sh\nprintf '%s\\n' \"{name} $*\" >>'{root}/calls'\n\
+             {{ printf '%s\\n' \"== {name} $*\"; export -p; }} >>'{root}/environments'\n{body}\n",
+            root = self.root.path().display()
         );
         let path = folder.join(name);
         fs::write(&path, script).unwrap();
@@ -135,9 +144,13 @@ impl Bench {
     }
 
     pub fn run_with(&self, args: &[&str], env: &[(&str, &str)]) -> Seen {
+        self.run_in(&self.tree(), args, env)
+    }
+
+    pub fn run_in(&self, folder: &Path, args: &[&str], env: &[(&str, &str)]) -> Seen {
         let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
             .args(args)
-            .current_dir(self.tree())
+            .current_dir(folder)
             .env_clear()
             .env("PATH", std::env::join_paths(&self.path).unwrap())
             .envs(env.iter().copied())
@@ -153,17 +166,85 @@ impl Bench {
     /// Paths, ports and the user replaced by their names.
     pub fn plain(&self, bytes: &[u8]) -> String {
         let mut text = String::from_utf8(bytes.to_vec()).unwrap();
+        text = text.replace(&self.root.path().display().to_string(), "<root>");
         let [web, postgres, mysql] = self.ports;
         for (value, name) in [(web, "<web>"), (postgres, "<postgres>"), (mysql, "<mysql>")] {
-            text = text.replace(&value.to_string(), name);
+            text = replace_word(&text, &value.to_string(), name);
         }
-        text.replace(&self.root.path().display().to_string(), "<root>")
-            .replace(&format!("user {}", uid()), "user <uid>")
+        text.replace(&format!("user {}", uid()), "user <uid>")
     }
 
     pub fn calls(&self) -> String {
         fs::read_to_string(self.root.path().join("calls")).unwrap_or_default()
     }
+
+    /// The environment of the last call that begins with `call`.
+    pub fn environment(&self, call: &str) -> String {
+        let all = fs::read_to_string(self.root.path().join("environments")).unwrap();
+        let mut blocks = all.rsplit("== ");
+        blocks
+            .find(|block| block.starts_with(call))
+            .unwrap()
+            .to_owned()
+    }
+
+    /// The full hash of the tree's inputs, and the image's name.
+    pub fn hash_and_image(&self) -> (String, String) {
+        let told = self.run(&["build", "--dry-run", "--json"]);
+        let told: serde_json::Value = serde_json::from_str(&told.stdout).unwrap();
+        let text = |key: &str| told[key].as_str().unwrap().to_owned();
+        (text("inputs"), text("image"))
+    }
+
+    /// Forgets every call so far.
+    pub fn forget(&self) {
+        for name in ["calls", "environments"] {
+            fs::remove_file(self.root.path().join(name)).ok();
+        }
+    }
+
+    /// An engine that has the bases, and that has what it built since.
+    pub fn stock(&self) -> String {
+        let built = self.root.path().join("built").display().to_string();
+        let image = |name: &str| {
+            format!(
+                r#"[{{"Id":"sha256:{name}","RepoTags":["{name}"],"Os":"linux","Architecture":"amd64","Config":{{"Labels":null}}}}]"#
+            )
+        };
+        let airflow = image("apache/airflow:2.7.1-python3.11");
+        let (postgres, mariadb) = (image("postgres:15"), image("mariadb:10.11"));
+        let remembered = r#"[{"Id":"sha256:built","RepoTags":["%s"],"Config":{"Labels":{"dental.image.inputs":"%s"}}}]\n"#;
+        format!(
+            "'image inspect') case \"$3\" in\n\
+             apache/airflow:*) printf '%s\\n' '{airflow}' ;;\n\
+             postgres:*) printf '%s\\n' '{postgres}' ;;\n\
+             mariadb:*) printf '%s\\n' '{mariadb}' ;;\n\
+             *) if [ -e '{built}' ]; then read -r line <'{built}'; printf '%s\\n' \"$line\"\n\
+             else echo '[]'; echo 'Error: No such image' >&2; exit 1; fi ;;\n\
+             esac ;;\n\
+             'build --file')\n\
+             for word; do case \"$word\" in\n\
+             dental.image.inputs=*) hash=${{word#*=}} ;;\n\
+             *:latest) ;;\n\
+             airflow-dbt-dental:*) tag=$word ;;\n\
+             esac; done\n\
+             printf '{remembered}' \"$tag\" \"$hash\" >'{built}'; echo 'the builder talks' >&2 ;;\n{}",
+            engine_up()
+        )
+    }
+}
+
+/// `from` where it is a word of its own: a port is not part of a hash.
+fn replace_word(text: &str, from: &str, to: &str) -> String {
+    let mut parts = text.split(from);
+    let mut replaced = parts.next().unwrap_or_default().to_owned();
+    let inside = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    for part in parts {
+        let part_of_more = inside(replaced.chars().last()) || inside(part.chars().next());
+        replaced.push_str(if part_of_more { from } else { to });
+        replaced.push_str(part);
+    }
+    replaced
 }
 
 pub fn copy(from: &Path, to: &Path) {
@@ -225,4 +306,15 @@ pub fn seen(stderr: String, status: i32) -> Seen {
         stderr,
         status,
     }
+}
+
+/// How long a step took is behind two spaces, at the end of its line.
+pub fn without_durations(text: &str) -> String {
+    let lines = text.lines().map(|line| match line.rsplit_once("  ") {
+        Some((done, time)) if time.ends_with(" ms") || time.ends_with(" s") => {
+            format!("{done}  <time>\n")
+        }
+        _ => format!("{line}\n"),
+    });
+    lines.collect()
 }
