@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[command(
     name = "cargo xtask",
     bin_name = "cargo xtask",
+    verbatim_doc_comment,
     version,
     max_term_width = 100
 )]
@@ -20,6 +21,14 @@ pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
 }
+
+/// Services that stay up, as docker-compose.yml names them.
+const SERVICES: [&str; 4] = [
+    "airflow-webserver",
+    "airflow-scheduler",
+    "postgres",
+    "mysql",
+];
 
 /// Flags that every command takes.
 #[derive(Debug, Args)]
@@ -186,7 +195,8 @@ pub(crate) struct Down {
 pub(crate) struct Services {
     #[command(flatten)]
     pub(crate) dry: DryRun,
-    /// Services as `cargo xtask status` names them
+    /// Which ones
+    #[arg(value_parser = SERVICES)]
     pub(crate) services: Vec<String>,
 }
 
@@ -198,7 +208,8 @@ pub(crate) struct Logs {
     /// How many of the last lines of each service
     #[arg(long, default_value_t = 200)]
     pub(crate) tail: u32,
-    /// Services as `cargo xtask status` names them (default: all)
+    /// Which ones (default: all)
+    #[arg(value_parser = SERVICES)]
     pub(crate) services: Vec<String>,
 }
 
@@ -251,7 +262,7 @@ pub(crate) struct Sql {
 #[derive(Debug, Args)]
 pub(crate) struct Shell {
     /// The service
-    #[arg(default_value = "airflow-scheduler")]
+    #[arg(default_value = "airflow-scheduler", value_parser = SERVICES)]
     pub(crate) service: String,
 }
 

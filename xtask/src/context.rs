@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::config::{Deploy, Settings, Workspace};
+use crate::config::{Deploy, Settings, Workspace, settings};
 use crate::engine::Engine;
 use crate::error::Failure;
 use crate::exec::{Machine, Term};
@@ -21,6 +21,10 @@ impl Context {
         let workspace = Workspace::find()?;
         let term = Term::new(verbose);
         let machine = Machine::new(workspace.root(), term.clone())?;
+        // Whatever a command goes on to do, no tool's words shall show these.
+        if let Some(env) = Settings::read_unchecked(&workspace)? {
+            machine.keep_secret(settings::secrets(&env));
+        }
         Ok(Self {
             workspace,
             machine,
@@ -33,11 +37,9 @@ impl Context {
         Deploy::read(&self.workspace)
     }
 
-    /// A valid `.env`, whose secrets stay out of every output from here on.
+    /// A valid `.env`.
     pub(crate) fn settings(&self) -> Result<Settings> {
-        let settings = Settings::read(&self.workspace)?;
-        self.machine.keep_secret(settings.secrets());
-        Ok(settings)
+        Settings::read(&self.workspace)
     }
 
     /// The engine, through a CLI that can build.

@@ -13,7 +13,7 @@ const COMPOSE: &str = "docker-compose --project-name dental --file docker-compos
                        --profile demo --profile init";
 const VOLUMES: &str = "'volume ls') echo dental_postgres-data; echo dental_mysql-data ;;";
 /// What changes nothing, by how a call begins.
-const ASKS: [&str; 8] = [
+const ASKS: [&str; 9] = [
     "docker build --help",
     "docker compose version",
     "docker container inspect",
@@ -21,6 +21,7 @@ const ASKS: [&str; 8] = [
     "docker image ls",
     "docker info",
     "docker ps",
+    "docker version",
     "docker volume",
 ];
 
@@ -338,6 +339,20 @@ fn prune_removes_only_what_neither_this_tree_nor_a_container_uses() {
     assert_eq!(changes(&bench), [remove]);
     let bench = Bench::stocked("");
     refused(&bench, &["prune"], "✓ no images of earlier builds\n", 0);
+}
+
+#[test]
+fn an_engine_that_is_down_is_a_failure_with_a_way_out() {
+    let down = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock.";
+    let cases = format!("'ps --all' | 'version --format') echo '{down}' >&2; exit 1 ;;");
+    let bench = Bench::stocked(&cases);
+    let expected = format!(
+        "error: failed to reach the docker engine: docker exited with status 1\n  | {down}\n\
+         hint: sudo systemctl start docker, or: cargo xtask doctor --fix\n"
+    );
+    for command in ["down", "status", "logs", "shell"] {
+        refused(&bench, &[command], &expected, 1);
+    }
 }
 
 #[test]

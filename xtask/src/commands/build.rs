@@ -64,12 +64,20 @@ pub(crate) fn ensure(
         context.machine.show(step)?;
     }
     let built = image::observe(engine, &context.workspace, deploy)?;
-    if built.present.is_none() {
+    if built.fingerprint != facts.fingerprint {
         return Err(
             Failure::user("failed to build the image: an input changed during the build")
                 .hint("cargo xtask build")
                 .into(),
         );
+    }
+    if built.present.is_none() {
+        return Err(Failure::tool(format!(
+            "failed to find {} in the engine after its build: the selected builder kept it to itself",
+            built.image()
+        ))
+        .hint("docker buildx use default")
+        .into());
     }
     context
         .term

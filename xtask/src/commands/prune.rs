@@ -5,6 +5,7 @@ use xshell::cmd;
 
 use crate::cli;
 use crate::context::Context;
+use crate::error::Failure;
 use crate::exec::{Step, plural};
 use crate::image::{self, LABEL_INPUTS};
 
@@ -12,6 +13,13 @@ pub(crate) fn run(context: &Context, args: &cli::DryRun) -> Result<()> {
     let deploy = context.deploy()?;
     let engine = context.engine()?;
     let facts = image::observe(&engine, &context.workspace, &deploy)?;
+    if facts.fingerprint.is_none() {
+        return Err(Failure::user(
+            "failed to tell the image of this tree from those of earlier builds: its base is not here",
+        )
+        .hint("cargo xtask build")
+        .into());
+    }
     let images = engine.labelled(LABEL_INPUTS)?;
     let used = engine.images_in_use()?;
     let old = image::prunable(&images, facts.fingerprint.as_ref(), &used);

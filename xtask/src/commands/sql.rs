@@ -26,6 +26,7 @@ pub(crate) fn run(context: &Context, args: &cli::Sql) -> Result<ExitCode> {
     let client = login.client(args.command.as_deref());
     let client: Vec<&str> = client.iter().map(String::as_str).collect();
     let what = "open the database";
+    let certificates = context.workspace.root().join("airflow/certs");
     let step = if login.store == Store::Ours {
         let container = context.running(&stack, login.service)?;
         let tty = pass_on::on_terminal() && args.command.is_none();
@@ -36,6 +37,8 @@ pub(crate) fn run(context: &Context, args: &cli::Sql) -> Result<ExitCode> {
                 what,
                 &["run", "--rm", "--no-deps", "-e", login.password_variable],
             )
+            .arg("--volume")
+            .arg(format!("{}:/opt/airflow/certs:ro", certificates.display()))
             .args(["--entrypoint", client[0], login.service])
             .args(client[1..].iter().copied())
             .secret(login.password_variable, &login.password)
@@ -76,6 +79,15 @@ struct Login {
     user: String,
     password: String,
     name: String,
+    /// How a server elsewhere wants its connections secured.
+    tls: Tls,
+}
+
+/// As in `.env`; empty where nothing is said.
+#[derive(Debug, Default)]
+struct Tls {
+    mode: String,
+    ca: String,
 }
 
 impl Login {
@@ -101,6 +113,10 @@ impl Login {
                 user: own("POSTGRES_ANALYTICS_USER", "analytics"),
                 password: own("POSTGRES_ANALYTICS_PASSWORD", ""),
                 name: own("POSTGRES_ANALYTICS_DB", "opendental_analytics"),
+                tls: Tls {
+                    mode: own("POSTGRES_ANALYTICS_SSLMODE", "prefer"),
+                    ca: own("POSTGRES_ANALYTICS_SSLROOTCERT", ""),
+                },
             },
             Database::Metadata => Self::metadata(settings)?,
             Database::Source => Self {
@@ -115,6 +131,10 @@ impl Login {
                 user: own("OPENDENTAL_SOURCE_USER", "opendental_reader"),
                 password: own("OPENDENTAL_SOURCE_PASSWORD", ""),
                 name: own("OPENDENTAL_SOURCE_DB", "opendental"),
+                tls: Tls {
+                    mode: own("OPENDENTAL_SOURCE_SSL_MODE", "preferred"),
+                    ca: own("OPENDENTAL_SOURCE_SSL_CA", ""),
+                },
             },
         })
     }
@@ -129,10 +149,10 @@ impl Login {
             let (user, password) = login.split_once(':')?;
             let (place, database) = server.split_once('/')?;
             let (host, port) = place.split_once(':').unwrap_or((place, "5432"));
-            let database = database.split('?').next()?;
-            Some([user, password, host, port, database])
+            let (database, query) = database.split_once('?').unwrap_or((database, ""));
+            Some([user, password, host, port, database, query])
         };
-        let [user, password, host, port, database] = parts().ok_or_else(|| {
+        let [user, password, host, port, database, query] = parts().ok_or_else(|| {
             Failure::user(format!("failed to read {name}")).hint("cargo xtask env check")
         })?;
         let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
@@ -149,36 +169,139 @@ impl Login {
             user: decode(user),
             password: decode(password),
             name: decode(database),
+            tls: Tls {
+                mode: decode(parameter(query, "sslmode")),
+                ca: decode(parameter(query, "sslrootcert")),
+            },
         })
     }
 
     /// The client's argv.
     fn client(&self, statement: Option<&str>) -> Vec<String> {
-        let words: Vec<&str> = if self.service == "mysql" {
-            let mut words = vec![
+        let (mut words, tls, command) = if self.service == "mysql" {
+            let place = ["-h", &self.host, "-P", &self.port, "-u", &self.user];
+            let words = [&["mariadb", "--protocol=tcp"][..], &place].concat();
+            (words, self.mysql_tls(), "-e")
+        } else {
+            let place = ["-h", &self.host, "-p", &self.port, "-U", &self.user, "-d"];
+            let words = [
+                &["psql", "--no-psqlrc", "-v", "ON_ERROR_STOP=1"][..],
+                &place,
+            ]
+            .concat();
+            (words, Vec::new(), "-c")
+        };
+        let database = if self.service == "mysql" || self.store == Store::Ours {
+            self.name.clone()
+        } else {
+            self.conninfo()
+        };
+        words.extend(tls.iter().map(String::as_str));
+        words.push(&database);
+        words.extend(statement.iter().flat_map(|s| [command, s]));
+        words.into_iter().map(str::to_owned).collect()
+    }
+
+    /// The database and how to secure the way to it, as libpq's `-d` takes them.
+    fn conninfo(&self) -> String {
+        let pairs = [
+            ("dbname", &self.name),
+            ("sslmode", &self.tls.mode),
+            ("sslrootcert", &self.tls.ca),
+        ];
+        let quoted = |value: &str| value.replace('\\', r"\\").replace('\'', r"\'");
+        let words: Vec<String> = pairs
+            .into_iter()
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(name, value)| format!("{name}='{}'", quoted(value)))
+            .collect();
+        words.join(" ")
+    }
+
+    /// The client's flags for the modes that the ETL knows.
+    fn mysql_tls(&self) -> Vec<String> {
+        if self.store == Store::Ours {
+            return Vec::new();
+        }
+        let mut flags = match self.tls.mode.as_str() {
+            "disabled" => vec!["--skip-ssl".to_owned()],
+            "required" => vec!["--ssl".to_owned()],
+            "verify-ca" | "verify-identity" => {
+                vec!["--ssl".to_owned(), "--ssl-verify-server-cert".to_owned()]
+            }
+            _ => Vec::new(),
+        };
+        if !self.tls.ca.is_empty() {
+            flags.push(format!("--ssl-ca={}", self.tls.ca));
+        }
+        flags
+    }
+}
+
+/// The value of a URL's query parameter; empty where it is not there.
+fn parameter<'q>(query: &'q str, name: &str) -> &'q str {
+    query
+        .split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .find(|(n, _)| *n == name)
+        .map_or("", |(_, value)| value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::EnvFile;
+
+    fn login(database: Database, text: &str) -> Login {
+        Login::of(database, &Settings::unchecked(EnvFile::parse(text))).unwrap()
+    }
+
+    #[test]
+    fn a_server_elsewhere_is_reached_as_securely_as_env_says() {
+        let text = "POSTGRES_ANALYTICS_HOST=rds\nPOSTGRES_ANALYTICS_SSLMODE=verify-full\n\
+                    POSTGRES_ANALYTICS_SSLROOTCERT=/opt/airflow/certs/rds.pem\n";
+        let argv = login(Database::Analytics, text).client(Some("select 1"));
+        assert_eq!(
+            argv[4..],
+            [
+                "-h",
+                "rds",
+                "-p",
+                "5432",
+                "-U",
+                "analytics",
+                "-d",
+                "dbname='opendental_analytics' sslmode='verify-full' \
+                 sslrootcert='/opt/airflow/certs/rds.pem'",
+                "-c",
+                "select 1"
+            ]
+        );
+        let text = "OPENDENTAL_SOURCE_HOST=nas\nOPENDENTAL_SOURCE_SSL_MODE=required\n";
+        let argv = login(Database::Source, text).client(None);
+        assert_eq!(
+            argv,
+            [
                 "mariadb",
                 "--protocol=tcp",
                 "-h",
-                &self.host,
+                "nas",
                 "-P",
-                &self.port,
-            ];
-            words.extend(["-u", self.user.as_str(), self.name.as_str()]);
-            words.extend(statement.iter().flat_map(|s| ["-e", s]));
-            words
-        } else {
-            let mut words = vec![
-                "psql",
-                "--no-psqlrc",
-                "-v",
-                "ON_ERROR_STOP=1",
-                "-h",
-                &self.host,
-            ];
-            words.extend(["-p", &self.port, "-U", &self.user, "-d", &self.name]);
-            words.extend(statement.iter().flat_map(|s| ["-c", s]));
-            words
-        };
-        words.into_iter().map(str::to_owned).collect()
+                "3306",
+                "-u",
+                "opendental_reader",
+                "--ssl",
+                "opendental"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_metadata_login_is_read_from_airflows_own_url() {
+        let text = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=postgresql+psycopg2://\
+                    me:p%40ss@rds:5433/air?sslmode=require\n";
+        let login = login(Database::Metadata, text);
+        assert_eq!(login.password, "p@ss");
+        assert_eq!(login.conninfo(), "dbname='air' sslmode='require'");
     }
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use super::check::is_secret;
 use super::dotenv::EnvFile;
 use super::generate::{BOUND_TO_MYSQL, BOUND_TO_POSTGRES};
-use super::{Problem, Workspace, check};
+use super::{Problem, Workspace, check, environment};
 use crate::error::Failure;
 
 /// Whether a database is a service of the stack or somebody else's.
@@ -108,11 +108,6 @@ impl Settings {
         }
     }
 
-    /// Values that no output may show.
-    pub(crate) fn secrets(&self) -> impl Iterator<Item = &str> {
-        secrets(&self.env)
-    }
-
     /// Each volume of the stack's own databases, with the name and value of each
     /// secret that it was made with.
     pub(crate) fn bound(&self) -> Vec<(&'static str, Vec<(&'static str, &str)>)> {
@@ -142,6 +137,23 @@ impl Settings {
             .into_iter()
             .filter_map(|(ours, name)| ours.then_some(name))
             .collect()
+    }
+
+    /// Variables of this process that would shadow `.env` for Compose, which
+    /// also reads those that `.env` leaves to their defaults.
+    pub(crate) fn shadowing(&self) -> Vec<String> {
+        let known = EnvFile::parse(include_str!("../../../.env.template"));
+        let names = known
+            .entries()
+            .chain(self.env.entries())
+            .map(|(name, _)| name);
+        let mut set: Vec<String> = environment::set_among(names)
+            .into_iter()
+            .map(str::to_owned)
+            .collect();
+        set.sort();
+        set.dedup();
+        set
     }
 
     /// The file behind it.

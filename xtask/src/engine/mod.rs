@@ -246,12 +246,13 @@ impl<'a> Engine<'a> {
     }
 
     fn lines(&self, step: &Step) -> Result<Vec<String>> {
-        Ok(self
-            .machine
-            .read(step)?
-            .lines()
-            .map(str::to_owned)
-            .collect())
+        let captured = self.machine.capture(step)?;
+        if captured.ok() {
+            return Ok(captured.stdout.lines().map(str::to_owned).collect());
+        }
+        // An engine that does not answer is a failure with a way out.
+        self.version()?;
+        Err(self.machine.failed(step, &captured).into())
     }
 
     /// The JSON list of an `inspect`. It exits 1 where one of several is not

@@ -263,7 +263,10 @@ fn make(engine: &Engine<'_>, workspace: &Workspace, bases: &Bases, name: BaseNam
     let label = name.folder();
     let root = term.task(
         &format!("root file system of the {label} base, from Debian packages"),
-        || mmdebstrap::root_file_system(engine.machine(), workspace, &recipe.folder, label),
+        || {
+            mmdebstrap::root_file_system(engine.machine(), workspace, &recipe.folder, label)
+                .map_err(|error| mmdebstrap::cannot_make(label).because(error))
+        },
     )?;
     if !root.moved.is_empty() {
         term.warn(&format!(

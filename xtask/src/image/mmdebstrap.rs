@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 use xshell::cmd;
@@ -116,8 +116,7 @@ fn step(
 fn unpacked(machine: &Machine, workspace: &Workspace) -> Result<PathBuf> {
     for program in NEEDED {
         if which::which(program).is_err() {
-            let why = format!("{program} is missing, and Debian packages need a Debian or Ubuntu");
-            return Err(cannot_make(&why).into());
+            bail!("{program} is missing, and Debian packages need a Debian or Ubuntu");
         }
     }
     let folder = workspace.cache().join("mmdebstrap");
@@ -215,11 +214,14 @@ fn empty(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("failed to make {}", folder.display()))
 }
 
-/// A refusal for machines on which no equivalent can be made.
-fn cannot_make(why: &str) -> Failure {
-    Failure::user(format!("failed to make a base image here: {why}")).hint(
-        "make the registry reachable, or load the base images from another machine:\n\
-         docker save apache/airflow:2.7.1-python3.11 postgres:15 mariadb:10.11 | docker load",
+/// What to do where a base cannot be made from packages.
+pub(super) fn cannot_make(name: &str) -> Failure {
+    Failure::tool(format!(
+        "failed to make an equivalent of the {name} base image"
+    ))
+    .hint(
+        "make the image registry or Debian's archive reachable, or load the base images from\n\
+         another machine: docker save apache/airflow:2.7.1-python3.11 postgres:15 mariadb:10.11 | docker load",
     )
 }
 

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::config::{Settings, environment};
+use crate::config::Settings;
 use crate::engine::{Container, Engine};
 use crate::exec::Step;
 
@@ -86,7 +86,7 @@ impl<'a> Stack<'a> {
     /// services take part is said by name.
     pub(crate) fn compose(&self, what: &str, args: &[&str]) -> Step {
         let project = self.settings.project();
-        let shadowing = environment::set_among(self.settings.env().entries().map(|(n, _)| n));
+        let shadowing = self.settings.shadowing();
         let images = [
             ("AIRFLOW_IMAGE", &self.images.airflow),
             ("POSTGRES_IMAGE", &self.images.postgres),
