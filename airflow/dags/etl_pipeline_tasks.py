@@ -92,11 +92,12 @@ class BusinessHoursSensor(BaseSensorOperator):
             return PokeReturnValue(is_done=True, xcom_value=evidence)
         ti.xcom_push(XCOM_RETURN_KEY, evidence)
         if decision.outcome is window.Outcome.REFUSED:
+            permitted = window.parse_switch(os.environ.get(window.OVERRIDE_SWITCH)) is True
+            first = "" if permitted else f"{window.OVERRIDE_SWITCH}=true in .env, `cargo xtask up`, "
             raise AirflowFailException(
                 f"refused: {decision.reason}\n"
-                f"hint: trigger it again after {decision.opens_at},"
-                f" or set {window.OVERRIDE_SWITCH}=true in .env, `cargo xtask up`,"
-                " then `cargo xtask nightly --ignore-business-hours`"
+                f"hint: trigger it again after {decision.opens_at}, or now:"
+                f" {first}`cargo xtask nightly --ignore-business-hours`"
             )
         if not waits:  # told once, at the start of the waiting: tonight's data will be late
             _deliver(notification.compose_message(_facts(context)), self.log)

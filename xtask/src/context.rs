@@ -1,6 +1,8 @@
 //! What every command starts from.
 
-use anyhow::Result;
+use std::fs::{self, File, TryLockError};
+
+use anyhow::{Context as _, Result};
 
 use crate::config::{Deploy, Settings, Workspace, settings};
 use crate::engine::Engine;
@@ -40,6 +42,28 @@ impl Context {
     /// A valid `.env`.
     pub(crate) fn settings(&self) -> Result<Settings> {
         Settings::read(&self.workspace)
+    }
+
+    /// While it lives, no other command changes this checkout's stack. The
+    /// kernel drops it with the process, so nothing is left to clean up.
+    pub(crate) fn alone(&self) -> Result<File> {
+        let path = self.workspace.cache().join("lock-of-the-stack");
+        let open = || -> std::io::Result<File> {
+            fs::create_dir_all(self.workspace.cache())?;
+            File::create(&path)
+        };
+        let file = open().with_context(|| format!("failed to open {}", path.display()))?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(TryLockError::WouldBlock) => Err(Failure::user(
+                "failed to start: another cargo xtask works on this checkout's stack",
+            )
+            .hint("wait until it has ended, then try again")
+            .into()),
+            Err(TryLockError::Error(error)) => {
+                Err(error).with_context(|| format!("failed to lock {}", path.display()))
+            }
+        }
     }
 
     /// The engine, through a CLI that can build.

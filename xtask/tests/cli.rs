@@ -223,8 +223,7 @@ fn secrets_that_a_volume_was_made_with_are_not_made_anew() {
     let expected = "error: failed to write .env: the volume dental-tree_postgres-data was made \
                     with values of AIRFLOW_FERNET_KEY, AIRFLOW_DB_PASSWORD, POSTGRES_PASSWORD, \
                     POSTGRES_ANALYTICS_PASSWORD that are not in it\n\
-                    hint: put the old .env back, or choose another COMPOSE_PROJECT_NAME in .env,\n      \
-                    or give the data up: docker volume rm dental-tree_postgres-data\n";
+                    hint: put the old .env back, or give the data up: cargo xtask down --volumes\n";
     for args in [&["env"][..], &["env", "--dry-run"]] {
         assert_eq!(bench.run(args), seen(expected.to_owned(), 2));
         assert!(!bench.tree().join(".env").exists());

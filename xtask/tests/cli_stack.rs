@@ -13,13 +13,14 @@ const COMPOSE: &str = "docker-compose --project-name dental --file docker-compos
                        --profile demo --profile init";
 const VOLUMES: &str = "'volume ls') echo dental_postgres-data; echo dental_mysql-data ;;";
 /// What changes nothing, by how a call begins.
-const ASKS: [&str; 9] = [
+const ASKS: [&str; 10] = [
     "docker build --help",
     "docker compose version",
     "docker container inspect",
     "docker image inspect",
     "docker image ls",
     "docker info",
+    "docker network ls",
     "docker ps",
     "docker version",
     "docker volume",
@@ -71,8 +72,7 @@ fn a_dry_run_of_up_prints_every_step_and_takes_none() {
          <root>/one/{COMPOSE}"
     );
     let expected = format!(
-        "✓ .env is complete\n\
-         ! disk: /var/lib/docker on a-host-of-no-name cannot be seen from here\n    \
+        "! disk: /var/lib/docker on a-host-of-no-name cannot be seen from here\n    \
          look there: docker system df\n\
          would run: DOCKER_BUILDKIT=1 <root>/one/docker build --file Dockerfile.airflow \
          --tag {image} --tag airflow-dbt-dental:latest --build-arg BASE_IMAGE={base} \
@@ -156,7 +156,8 @@ fn without_a_stack_each_command_says_how_to_start_it() {
     let nobody = "nothing answers at http://127.0.0.1:<web>";
     let expected = format!(
         "error: failed to ask Airflow for its health: {nobody}: io: Connection refused \
-         (os error 111)\nhint: cargo xtask up\n"
+         (os error 111)\nhint: cargo xtask up; where that does not mend it: cargo xtask down, \
+         then up again\n"
     );
     refused(&bench, &["nightly"], &expected, 1);
 }
@@ -339,6 +340,28 @@ fn prune_removes_only_what_neither_this_tree_nor_a_container_uses() {
     assert_eq!(changes(&bench), [remove]);
     let bench = Bench::stocked("");
     refused(&bench, &["prune"], "✓ no images of earlier builds\n", 0);
+}
+
+#[test]
+fn a_stack_can_be_stopped_whatever_became_of_its_env() {
+    let bench = Bench::stocked(&running(&["postgres"]));
+    let env = bench.tree().join(".env");
+    let text = std::fs::read_to_string(&env).unwrap();
+    std::fs::write(&env, format!("{text}no line of any kind\n")).unwrap();
+    let down = bench.run(&["down"]);
+    assert_eq!(
+        (down.stdout.as_str(), down.status),
+        ("", 0),
+        "{}",
+        down.stderr
+    );
+    assert_eq!(
+        changes(&bench),
+        [
+            "docker stop --time 60 postgres",
+            "docker rm --force postgres"
+        ]
+    );
 }
 
 #[test]

@@ -243,8 +243,7 @@ fn up_starts_nothing_where_something_is_in_the_way() {
     let (_, after) = seen.stderr.split_once("POSTGRES_HOST_PORT=").unwrap();
     let (next, _) = after.split_once(' ').unwrap();
     let expected = format!(
-        "✓ .env is complete\n\
-         ! disk: /var/lib/docker on a-host-of-no-name cannot be seen from here\n    \
+        "! disk: /var/lib/docker on a-host-of-no-name cannot be seen from here\n    \
          look there: docker system df\n\
          error: failed to start: 3 things in the way\n  \
          compose: failed to find Compose: neither `docker compose` nor `docker-compose` (1.29 or \

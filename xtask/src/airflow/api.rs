@@ -276,7 +276,7 @@ fn read<T: DeserializeOwned>(
 
 fn unreachable_at(url: &str, what: &str, error: anyhow::Error) -> anyhow::Error {
     Failure::tool(format!("failed to {what}: nothing answers at {url}"))
-        .hint("cargo xtask up")
+        .hint("cargo xtask up; where that does not mend it: cargo xtask down, then up again")
         .because(error)
         .into()
 }

@@ -77,6 +77,16 @@ impl Truth {
             && self.missing_dags.is_empty()
     }
 
+    /// When the next run is due, by the clinic's clock; Airflow names none while
+    /// a run is active.
+    pub(crate) fn next_run_text(&self, central: impl Fn(&str) -> String) -> String {
+        match &self.next_run {
+            Some(at) => central(at),
+            None if self.dags.len() == self.paused.len() => "none: every DAG is paused".to_owned(),
+            None => "after the active one".to_owned(),
+        }
+    }
+
     /// What does not hold, as a failure.
     pub(crate) fn failure(&self) -> Failure {
         if let Some((file, trace)) = self.import_errors.first() {

@@ -84,7 +84,9 @@ fn fix(context: &Context, dry_run: bool) -> Result<()> {
     for line in &plan.by_hand {
         context.term.say(&format!("by hand: {line}"));
     }
-    env::write(context, dry_run)?;
+    if !env::write(context, dry_run)? {
+        context.term.done(".env is complete");
+    }
     close_env(context, dry_run)?;
     make_logs(context, dry_run)
 }

@@ -15,13 +15,18 @@ const IMAGE_UID: u32 = 50_000;
 pub(crate) fn run(context: &Context, args: &cli::Env) -> Result<()> {
     match &args.command {
         Some(cli::EnvCommand::Check) => check(context),
-        None => write(context, args.dry.dry_run),
+        None => {
+            if !write(context, args.dry.dry_run)? {
+                context.term.done(".env is complete");
+            }
+            Ok(())
+        }
     }
 }
 
-/// Writes what `.env` lacks. Says nothing where it lacks nothing and `quiet`
-/// callers have other news.
-pub(crate) fn write(context: &Context, dry_run: bool) -> Result<()> {
+/// Writes what `.env` lacks; gives whether it lacked anything, and says nothing
+/// where it did not.
+pub(crate) fn write(context: &Context, dry_run: bool) -> Result<bool> {
     let template = settings::template(&context.workspace)?;
     let current = Settings::read_unchecked(&context.workspace)?;
     let now = jiff::Zoned::now();
@@ -51,8 +56,7 @@ pub(crate) fn write(context: &Context, dry_run: bool) -> Result<()> {
     let made = config::generate(&template, current.as_ref(), &around)?;
     let is_new = current.is_none();
     if current.is_some_and(|current| current.to_string() == made.text) {
-        context.term.done(".env is complete");
-        return Ok(());
+        return Ok(false);
     }
     let filled = plural(made.filled.len(), "value");
     let names = made.filled.join(", ");
@@ -60,7 +64,7 @@ pub(crate) fn write(context: &Context, dry_run: bool) -> Result<()> {
         context.term.say(&format!(
             "would write .env, mode 0600, with {filled} made here: {names}"
         ));
-        return Ok(());
+        return Ok(true);
     }
     context
         .machine
@@ -72,7 +76,7 @@ pub(crate) fn write(context: &Context, dry_run: bool) -> Result<()> {
     context
         .term
         .done(&format!("{verb} .env, mode 0600, with {filled} made here"));
-    Ok(())
+    Ok(true)
 }
 
 fn check(context: &Context) -> Result<()> {
@@ -102,7 +106,7 @@ fn check(context: &Context) -> Result<()> {
 }
 
 /// The folder's name, as far as Compose allows it in a project name.
-fn project_name(context: &Context) -> String {
+pub(super) fn project_name(context: &Context) -> String {
     let folder = context
         .workspace
         .root()

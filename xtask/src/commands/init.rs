@@ -21,6 +21,7 @@ pub(crate) fn run(context: &Context, args: &cli::DryRun) -> Result<()> {
             .say(&format!("would run: {}", phases::init_step(&stack).line()));
         return Ok(());
     }
+    let _alone = context.alone()?;
     let facts = build::ensure(
         context,
         &engine,

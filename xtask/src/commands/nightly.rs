@@ -31,7 +31,11 @@ pub(crate) fn run(context: &Context, args: &cli::Nightly) -> Result<ExitCode> {
         );
     }
     if let Some(active) = active(&api, dag)? {
-        return Err(is_active(&active).into());
+        let waits = api
+            .tasks(dag, &active.dag_run_id)?
+            .iter()
+            .any(|task| task.state.as_deref() == Some("up_for_reschedule"));
+        return Err(is_active(&active, waits).into());
     }
     let conf = json!({
         "ignore_business_hours": args.ignore_business_hours,
@@ -83,20 +87,28 @@ fn active(api: &Api, dag: &str) -> Result<Option<DagRun>> {
         .find(|run| ["queued", "running"].contains(&run.state.as_str())))
 }
 
-fn is_active(run: &DagRun) -> Failure {
+fn is_active(run: &DagRun, waits: bool) -> Failure {
     let since = run.start_date.as_deref().map_or_else(
         || "not yet started".to_owned(),
         |at| format!("since {}", status::central(at)),
     );
-    Failure::user(format!(
-        "failed to start a run: {} is {} {since}, and only one may be active",
-        run.dag_run_id, run.state
-    ))
-    .hint(
-        "cargo xtask status tells how it goes; one that waits for the night to begin starts\n\
-         within 5 minutes when it may ignore business hours:\n\
-         cargo xtask airflow -- variables set ignore_business_hours true",
-    )
+    let state = if waits {
+        "waiting for the night"
+    } else {
+        &run.state
+    };
+    let failure = Failure::user(format!(
+        "failed to start a run: {} is {state} {since}, and only one may be active",
+        run.dag_run_id
+    ));
+    if waits {
+        return failure.hint(
+            "let it wait; or, where ETL_ALLOW_BUSINESS_HOURS_OVERRIDE=true, let it start within 5 minutes:\n\
+             cargo xtask airflow -- variables set ignore_business_hours true\n\
+             and afterwards: cargo xtask airflow -- variables delete ignore_business_hours",
+        );
+    }
+    failure.hint("cargo xtask status tells how it goes")
 }
 
 fn show_failure(context: &Context, api: &Api, dag: &str, outcome: &Outcome) {
@@ -109,12 +121,43 @@ fn show_failure(context: &Context, api: &Api, dag: &str, outcome: &Outcome) {
     term.fail(&format!("{run} failed in {}", task.task_id));
     // The log is a help; the run's own state is the result.
     if let Ok(log) = api.log(dag, run, &task.task_id, task.try_number) {
-        let lines: Vec<&str> = log.lines().collect();
+        let lines = essence(&log);
         for line in &lines[lines.len().saturating_sub(LOG_LINES)..] {
             term.say(&format!("  | {}", context.machine.redact(line)));
         }
     }
-    term.say("hint: airflow/NIGHTLY_RUN.md says what each failing task means");
+    term.say("hint: airflow/NIGHTLY_RUN.md says what each failing task means and what mends it");
+}
+
+/// What a task's log tells a person: the task's own messages and the errors,
+/// without Airflow's bookkeeping and the frames of tracebacks.
+fn essence(log: &str) -> Vec<&str> {
+    const BOOKKEEPING: [&str; 5] = [
+        "taskinstance.py",
+        "local_task_job_runner.py",
+        "standard_task_runner.py",
+        "task_command.py",
+        "logging_mixin.py",
+    ];
+    let mut lines: Vec<&str> = Vec::new();
+    for line in log.lines().map(str::trim_end) {
+        let parts = line
+            .strip_prefix('[')
+            .and_then(|rest| rest.split_once("] {"));
+        let said = match parts.and_then(|(_, rest)| rest.split_once("} ")) {
+            Some((source, _)) if BOOKKEEPING.iter().any(|b| source.starts_with(b)) => continue,
+            Some((_, said)) => said.split_once(" - ").map_or(said, |(_, words)| words),
+            // A line of its own belongs to a traceback or to a message.
+            None if line.starts_with(char::is_whitespace) || line.starts_with("Traceback") => {
+                continue;
+            }
+            None => line,
+        };
+        if !said.is_empty() && !said.starts_with("***") && lines.last() != Some(&said) {
+            lines.push(said);
+        }
+    }
+    lines
 }
 
 fn as_json(outcome: &Outcome) -> serde_json::Value {
@@ -137,4 +180,29 @@ fn as_json(outcome: &Outcome) -> serde_json::Value {
         "ended": outcome.run.end_date,
         "tasks": tasks,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_essence_of_a_log_is_what_the_task_said() {
+        let log = "*** Found local files:\n\
+                   [2026-11-22T21:50:01.000+0000] {taskinstance.py:1308} INFO - Starting attempt 1 of 3\n\
+                   [2026-11-22T21:50:01.100+0000] {etl_pipeline_tasks.py:88} INFO - guard: refused: by day\n\
+                   [2026-11-22T21:50:01.200+0000] {taskinstance.py:1935} ERROR - Task failed with exception\n\
+                   Traceback (most recent call last):\n  \
+                   File \"/x.py\", line 1, in poke\n    raise it\n\
+                   airflow.exceptions.AirflowFailException: refused: by day\n\
+                   hint: wait\n";
+        assert_eq!(
+            essence(log),
+            [
+                "guard: refused: by day",
+                "airflow.exceptions.AirflowFailException: refused: by day",
+                "hint: wait"
+            ]
+        );
+    }
 }

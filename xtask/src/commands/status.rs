@@ -212,9 +212,7 @@ fn airflow_lines(truth: &Truth) -> Vec<String> {
         let last = trace.lines().last().unwrap_or_default();
         lines.push(format!("broken    {file}: {last}"));
     }
-    if let Some(next) = &truth.next_run {
-        lines.push(format!("next run  {}", central(next)));
-    }
+    lines.push(format!("next run  {}", truth.next_run_text(central)));
     lines
 }
 
@@ -252,7 +250,7 @@ fn freshness(etl: &Value) -> Option<String> {
             stamp.split('.').next().unwrap_or(stamp)
         });
     Some(format!(
-        "freshness {} tables, {} rows, each loaded within {oldest:.1} h; newest change {newest} UTC",
+        "freshness {} tables, about {} rows, each loaded within {oldest:.1} h; newest change {newest} UTC",
         tables.len(),
         etl["rows"].as_u64().unwrap_or_default(),
     ))
@@ -285,7 +283,7 @@ mod tests {
         assert_eq!(
             freshness(&etl).as_deref(),
             Some(
-                "freshness 3 tables, 30 rows, each loaded within 25.0 h; newest change 2026-01-02 03:04:05 UTC"
+                "freshness 3 tables, about 30 rows, each loaded within 25.0 h; newest change 2026-01-02 03:04:05 UTC"
             )
         );
         assert_eq!(freshness(&serde_json::json!({"tables": []})), None);

@@ -33,6 +33,7 @@ pub(crate) fn run(context: &Context, args: &cli::Up) -> Result<()> {
     if args.dry.dry_run {
         return dry_run(context, &engine, &settings, &deploy);
     }
+    let _alone = context.alone()?;
     let facts = build::ensure(
         context,
         &engine,
@@ -97,6 +98,9 @@ fn is_up(
 ) -> Result<bool> {
     let memory = Memory::read(&context.workspace, settings.project());
     let containers = engine.containers(settings.project())?;
+    if containers.is_empty() {
+        return Ok(false);
+    }
     let healthy = containers
         .iter()
         .filter(|c| !c.is_one_off())
@@ -145,6 +149,10 @@ fn dry_run(
     let facts = image::observe(engine, &context.workspace, deploy)?;
     build::print_plan(context, engine, &facts, deploy);
     let images = phases::images(context, engine, deploy, &facts)?;
+    if is_up(context, engine, settings, &images)? {
+        context.term.say("nothing to do: all is up");
+        return Ok(());
+    }
     let stack = Stack::open(engine, settings, images)?;
     let mut steps = vec![stack.up("start the databases", &settings.databases())];
     if settings.source() == Store::Ours {
@@ -170,10 +178,7 @@ fn summary(context: &Context, settings: &Settings, images: &Images, truth: &Trut
     } else {
         format!(" (paused: {})", truth.paused.join(", "))
     };
-    let next = truth
-        .next_run
-        .as_deref()
-        .map_or_else(|| "none: every DAG is paused".to_owned(), status::central);
+    let next = truth.next_run_text(status::central);
     let rows = [
         ("open", settings.webserver_url()),
         (

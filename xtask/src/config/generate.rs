@@ -180,10 +180,7 @@ fn refuse_what_volumes_need(
             "failed to write .env: the volume {full} was made with values of {} that are not in it",
             lost.join(", ")
         ))
-        .hint(format!(
-            "put the old .env back, or choose another COMPOSE_PROJECT_NAME in .env,\n\
-             or give the data up: docker volume rm {full}"
-        ))
+        .hint("put the old .env back, or give the data up: cargo xtask down --volumes")
         .into());
     }
     Ok(())
@@ -287,8 +284,7 @@ mod tests {
             "error: failed to write .env: the volume dental_postgres-data was made with values of \
              AIRFLOW_FERNET_KEY, AIRFLOW_DB_PASSWORD, POSTGRES_PASSWORD, \
              POSTGRES_ANALYTICS_PASSWORD that are not in it\n\
-             hint: put the old .env back, or choose another COMPOSE_PROJECT_NAME in .env,\n      \
-             or give the data up: docker volume rm dental_postgres-data\n"
+             hint: put the old .env back, or give the data up: cargo xtask down --volumes\n"
         );
     }
 

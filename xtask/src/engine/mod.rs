@@ -216,6 +216,18 @@ impl<'a> Engine<'a> {
         self.lines(&step)
     }
 
+    /// The networks of a Compose project, by id.
+    pub(crate) fn networks(&self, project: &str) -> Result<Vec<String>> {
+        let docker = &self.docker;
+        let filter = format!("label=com.docker.compose.project={project}");
+        let step = Step::new(
+            "list the project's networks",
+            cmd!(self.sh(), "{docker} network ls --quiet --filter {filter}"),
+        )
+        .limit(ANSWER);
+        self.lines(&step)
+    }
+
     /// When a volume was made, as the engine writes it.
     pub(crate) fn volume_created(&self, name: &str) -> Result<Option<String>> {
         let docker = &self.docker;

@@ -80,6 +80,9 @@ pub(super) fn checks(
         .collect()
 }
 
+/// Programs of the engine itself.
+const ENGINES: [&str; 3] = ["docker-proxy", "dockerd", "containerd"];
+
 fn check(wanted: &Wanted, holder: &Holder, next: Option<u16>) -> Check {
     let name = format!("port {}", wanted.port);
     let set = set(wanted, next);
@@ -89,6 +92,10 @@ fn check(wanted: &Wanted, holder: &Holder, next: Option<u16>) -> Check {
         Holder::Container(container) => {
             Check::fail(name, format!("is held by container {container}"))
                 .fix(format!("{set}\nor stop it: docker stop {container}"))
+        }
+        // Ending one of these would cut off every container's ports.
+        Holder::Process(program, _) if ENGINES.contains(&program.as_str()) => {
+            Check::fail(name, format!("is held by a container ({program})")).fix(set)
         }
         Holder::Process(program, pid) => {
             Check::fail(name, format!("is held by {program} (process {pid})"))

@@ -163,8 +163,7 @@ fn choose(mut all: Vec<Compose>, made_by: Option<Generation>) -> Result<Compose>
                  on this machine; the other would recreate every container"
             ))
             .hint(format!(
-                "install Compose {name} again, or take the stack down first: \
-                 docker rm -f $(docker ps -aq --filter label=com.docker.compose.project=…)"
+                "install Compose {name} again, or take the stack down first, data is kept: cargo xtask down"
             ))
             .into())
         }
