@@ -93,7 +93,7 @@ class BusinessHoursSensor(BaseSensorOperator):
         ti.xcom_push(XCOM_RETURN_KEY, evidence)
         if decision.outcome is window.Outcome.REFUSED:
             permitted = window.parse_switch(os.environ.get(window.OVERRIDE_SWITCH)) is True
-            first = "" if permitted else f"{window.OVERRIDE_SWITCH}=true in .env, `cargo xtask up`, "
+            first = "" if permitted else f"{window.OVERRIDE_SWITCH}=true in .env, then `up`, then "
             raise AirflowFailException(
                 f"refused: {decision.reason}\n"
                 f"hint: trigger it again after {decision.opens_at}, or now:"
