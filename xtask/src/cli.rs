@@ -109,6 +109,10 @@ pub(crate) enum Command {
     /// and its hashes. Versions that are locked stay as long as they fit.
     Lock(Lock),
     /// Remove images of earlier builds that no container uses
+    ///
+    /// Looks at all that xtask built on this engine, bases and test images too;
+    /// what this tree or a container uses stays. Another checkout whose stack is
+    /// down builds its image again.
     Prune(DryRun),
     /// Run every test: Rust, Python, DAGs in the image, dbt, one whole night
     Test(Test),

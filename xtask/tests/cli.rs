@@ -231,6 +231,28 @@ fn secrets_that_a_volume_was_made_with_are_not_made_anew() {
 }
 
 #[test]
+fn env_check_tells_what_is_hardly_meant_and_passes() {
+    let bench = Bench::healthy();
+    let text = bench.valid_env() + "DBT_TARGET=clinic\nDEMO_SCALES=2\n";
+    bench.env(&text);
+    let lines = text.lines().count();
+    let first = text
+        .lines()
+        .position(|l| l.starts_with("DBT_TARGET"))
+        .unwrap()
+        + 1;
+    let last = lines - 1;
+    let expected = format!(
+        "! DBT_TARGET is set in lines {first} and {last}; only line {last} counts\n    \
+         keep one of the lines\n\
+         ! DEMO_SCALES is a name that nothing reads: docker-compose.yml hands on only what it \
+         names\n    did you mean DEMO_SCALE?\n\
+         ✓ .env is complete and well formed\n"
+    );
+    assert_eq!(bench.run(&["env", "check"]), seen(expected, 0));
+}
+
+#[test]
 fn env_check_names_every_problem_at_once() {
     let bench = Bench::healthy();
     let text = bench

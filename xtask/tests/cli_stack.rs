@@ -90,6 +90,43 @@ fn a_dry_run_of_up_prints_every_step_and_takes_none() {
     assert!(!bench.tree().join("airflow/logs").exists());
 }
 
+/// The engine has another network; the containers know one that is gone.
+fn without_network(services: &[&str]) -> String {
+    let lost = r#""NetworkSettings":{"Networks":{"dental_default":{"NetworkID":"gone"}},"#;
+    let cases = running(services)
+        .replace(r#""NetworkSettings":{"#, lost)
+        .replace(r#""Status":"running""#, r#""Status":"exited""#);
+    format!("{cases}\n'network ls') echo another ;;")
+}
+
+#[test]
+fn containers_whose_network_is_gone_are_made_anew_by_up_and_named_by_status() {
+    let bench = Bench::stocked(&without_network(&["postgres", "airflow-webserver"]));
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    for folder in ["airflow/bootstrap", "etl_pipeline/opendental_demo"] {
+        copy(&repository.join(folder), &bench.tree().join(folder));
+    }
+    let plan = bench.run(&["up", "--dry-run"]).stderr;
+    let steps: Vec<&str> = plan
+        .lines()
+        .filter(|l| l.contains("docker-compose"))
+        .collect();
+    assert!(
+        steps[0].ends_with(" stop --timeout 20 postgres airflow-webserver"),
+        "{plan}"
+    );
+    assert!(
+        steps[1].ends_with(" rm --force postgres airflow-webserver"),
+        "{plan}"
+    );
+    assert!(steps[2].contains(" up --detach "), "{plan}");
+    let status = bench.run(&["status"]);
+    let webserver =
+        "services  airflow-webserver  no network   i  (its network is gone: cargo xtask up)\n";
+    assert!(status.stdout.contains(webserver), "{}", status.stdout);
+    assert_eq!(status.status, 1);
+}
+
 #[test]
 fn down_with_nothing_running_says_so() {
     let bench = Bench::stocked("'volume ls') ;;");
@@ -122,7 +159,10 @@ fn down_keeps_data_and_says_where() {
 fn data_is_not_removed_where_nobody_can_be_asked() {
     for containers in [running(&["postgres"]), String::new()] {
         let bench = Bench::stocked(&format!("{containers}\n{VOLUMES}"));
-        let plan = format!("would run: <root>/one/{COMPOSE} down --remove-orphans --volumes\n");
+        let plan = format!(
+            "would run: <root>/one/{COMPOSE} down --remove-orphans --volumes\n\
+             ! would remove all data in dental_postgres-data, dental_mysql-data\n"
+        );
         refused(&bench, &["down", "--volumes", "--dry-run"], &plan, 0);
         let expected = "error: failed to ask: standard input is no terminal\n\
                         hint: cargo xtask down --volumes --yes\n";
@@ -153,6 +193,9 @@ fn without_a_stack_each_command_says_how_to_start_it() {
         );
         refused(&bench, args, &expected, 2);
     }
+    let expected =
+        "error: failed to read the logs: dental has no containers\nhint: cargo xtask up\n";
+    refused(&bench, &["logs"], expected, 2);
     let nobody = "nothing answers at http://127.0.0.1:<web>";
     let expected = format!(
         "error: failed to ask Airflow for its health: {nobody}: io: Connection refused \
@@ -187,6 +230,7 @@ fn status_of_no_stack_says_how_to_start_it_and_is_a_failure() {
             "project": "dental",
             "url": "http://127.0.0.1:<web>",
             "services": [],
+            "changed_since_up": [],
             "image_of_tree": image,
             "airflow": null,
             "airflow_error": error,
@@ -264,7 +308,7 @@ fn a_databases_password_is_in_the_environment_alone() {
 
 #[test]
 fn what_the_shell_exports_does_not_shadow_the_env_file() {
-    let bench = Bench::stocked("");
+    let bench = Bench::stocked(&running(&["postgres"]));
     let shell = [
         ("AIRFLOW_FERNET_KEY", "from-the-shell"),
         ("COMPOSE_PROJECT_NAME", "from-the-shell"),
@@ -285,7 +329,7 @@ fn what_the_shell_exports_does_not_shadow_the_env_file() {
 
 #[test]
 fn logs_that_nobody_looks_at_have_no_colour() {
-    let bench = Bench::stocked("");
+    let bench = Bench::stocked(&running(&["postgres"]));
     for (args, rest) in [
         (&["logs"][..], "--tail 200 --no-color"),
         (
@@ -332,11 +376,15 @@ fn prune_removes_only_what_neither_this_tree_nor_a_container_uses() {
     bench.docker("one", BUILTIN, &cases);
     bench.forget();
     let remove = "docker image rm --force sha256:old sha256:older";
-    let plan = format!("would run: <root>/one/{remove}\n");
+    let names = "  airflow-dbt-dental:111111111111\n  airflow-dbt-dental:222222222222\n";
+    let plan = format!("{names}would run: <root>/one/{remove}\n");
     refused(&bench, &["prune", "--dry-run"], &plan, 0);
     let mut pruned = bench.run(&["prune"]);
     pruned.stderr = without_durations(&pruned.stderr);
-    assert_eq!(pruned, seen("✓ 2 images removed  <time>\n".to_owned(), 0));
+    assert_eq!(
+        pruned,
+        seen(format!("{names}✓ 2 images removed  <time>\n"), 0)
+    );
     assert_eq!(changes(&bench), [remove]);
     let bench = Bench::stocked("");
     refused(&bench, &["prune"], "✓ no images of earlier builds\n", 0);
@@ -385,7 +433,7 @@ fn a_tool_that_a_signal_ended_is_named() {
     for command in ["down", "status", "shell"] {
         refused(&bench, &[command], expected, 1);
     }
-    let mut bench = Bench::stocked("");
+    let mut bench = Bench::stocked(&running(&["postgres"]));
     let body = "case \"$1\" in version) echo 1.29.2 ;; *) kill -9 $$ ;; esac";
     bench.program("one", "docker-compose", body);
     // As a shell has it, where a command's own output was all there is to see.

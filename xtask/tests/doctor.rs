@@ -209,6 +209,20 @@ fn every_problem_of_a_malformed_env_is_named() {
 }
 
 #[test]
+fn data_without_the_env_that_opens_it_is_named() {
+    let mut bench = Bench::healthy();
+    fs::remove_file(bench.tree().join(".env")).unwrap();
+    let volumes = "'volume ls') printf '%s\\n' dental-tree_postgres-data ;;";
+    bench.docker("one", BUILTIN, &format!("{volumes}\n{}", engine_up()));
+    let told = bench.run(&["doctor"]);
+    let expected = "✗ volumes: dental-tree_postgres-data cannot be opened without the .env that \
+                    is gone\n    put the old .env back\n    \
+                    or give the data up: cargo xtask down --volumes\n";
+    assert!(told.stderr.contains(expected), "{}", told.stderr);
+    assert_eq!(told.status, 1);
+}
+
+#[test]
 fn a_held_port_is_named_with_its_holder_and_another_that_is_free() {
     let bench = Bench::healthy();
     let _listener = TcpListener::bind((Ipv4Addr::LOCALHOST, bench.ports[0])).unwrap();

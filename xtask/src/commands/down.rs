@@ -5,7 +5,6 @@ use std::io::{BufRead, IsTerminal, Write};
 use anyhow::Result;
 use xshell::cmd;
 
-use super::env;
 use crate::cli;
 use crate::config::{Settings, Workspace};
 use crate::context::Context;
@@ -30,6 +29,11 @@ pub(crate) fn run(context: &Context, args: &cli::Down) -> Result<()> {
     if args.dry.dry_run {
         for step in &steps {
             context.term.say(&format!("would run: {}", step.line()));
+        }
+        if args.volumes && !volumes.is_empty() {
+            context
+                .term
+                .warn(&format!("would remove all data in {}", volumes.join(", ")));
         }
         return Ok(());
     }
@@ -56,7 +60,7 @@ fn project(context: &Context) -> Result<String> {
     let env = Settings::read_unchecked(workspace)?.unwrap_or_default();
     Ok(env
         .get("COMPOSE_PROJECT_NAME")
-        .map_or_else(|| env::project_name(context), str::to_owned))
+        .map_or_else(|| workspace.project_name(), str::to_owned))
 }
 
 fn by_compose(context: &Context, engine: &Engine<'_>, volumes: bool) -> Result<Step> {

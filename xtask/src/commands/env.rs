@@ -35,7 +35,7 @@ pub(crate) fn write(context: &Context, dry_run: bool) -> Result<bool> {
         .context("failed to read the time zone America/Chicago; is tzdata installed?")?;
     let yesterday = central.checked_sub(jiff::Span::new().days(1))?;
     let around = Surroundings {
-        project: project_name(context),
+        project: context.workspace.project_name(),
         uid: match rustix::process::getuid().as_raw() {
             0 => IMAGE_UID,
             uid => uid,
@@ -94,6 +94,12 @@ fn check(context: &Context) -> Result<()> {
             problem.name, problem.why, problem.fix
         ));
     }
+    for notice in config::notices(&context.workspace, &env)? {
+        context.term.warn(&format!(
+            "{} {}\n    {}",
+            notice.name, notice.why, notice.fix
+        ));
+    }
     if problems.is_empty() {
         context.term.done(".env is complete and well formed");
         return Ok(());
@@ -103,24 +109,4 @@ fn check(context: &Context) -> Result<()> {
         plural(problems.len(), "problem")
     ))
     .into())
-}
-
-/// The folder's name, as far as Compose allows it in a project name.
-pub(super) fn project_name(context: &Context) -> String {
-    let folder = context
-        .workspace
-        .root()
-        .file_name()
-        .map(|name| name.to_string_lossy().to_lowercase())
-        .unwrap_or_default();
-    let clean: String = folder
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
-        .collect();
-    let clean = clean.trim_matches('-');
-    if clean.is_empty() {
-        "dental".to_owned()
-    } else {
-        format!("dental-{clean}")
-    }
 }

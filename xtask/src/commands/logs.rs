@@ -8,11 +8,21 @@ use anyhow::Result;
 use super::exit_code;
 use crate::cli;
 use crate::context::Context;
+use crate::error::Failure;
 
 pub(crate) fn run(context: &Context, args: &cli::Logs) -> Result<ExitCode> {
     let settings = context.settings()?;
     let engine = context.engine()?;
     let stack = context.stack(&engine, &settings)?;
+    let containers = stack.containers()?;
+    if containers.is_empty() {
+        return Err(Failure::user(format!(
+            "failed to read the logs: {} has no containers",
+            settings.project()
+        ))
+        .hint("cargo xtask up")
+        .into());
+    }
     let tail = args.tail.to_string();
     let mut arguments = vec!["logs", "--timestamps", "--tail", tail.as_str()];
     if !std::io::stdout().is_terminal() {
@@ -24,5 +34,30 @@ pub(crate) fn run(context: &Context, args: &cli::Logs) -> Result<ExitCode> {
     }
     arguments.extend(args.services.iter().map(String::as_str));
     let step = stack.compose("read the logs", &arguments);
-    Ok(exit_code(context.machine.hand_over(&step)?))
+    let status = context.machine.hand_over_lines(&step, is_news)?;
+    Ok(exit_code(status))
+}
+
+/// Not the webserver's own healthcheck, which says the same every 5 seconds.
+fn is_news(line: &str) -> bool {
+    !(line.contains("\"GET /health HTTP/1.1\" 200") && line.contains("\"curl/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_healthchecks_that_went_well_are_left_out() {
+        let line = |what: &str, status: u16, agent: &str| {
+            format!(
+                "airflow-webserver_1  | 2026-01-01T00:00:00Z 127.0.0.1 - - \
+                 [01/Jan/2026:00:00:00 +0000] \"GET {what} HTTP/1.1\" {status} 318 \"-\" \"{agent}\""
+            )
+        };
+        assert!(!is_news(&line("/health", 200, "curl/7.88.1")));
+        assert!(is_news(&line("/health", 500, "curl/7.88.1")));
+        assert!(is_news(&line("/health", 200, "Mozilla/5.0")));
+        assert!(is_news(&line("/home", 200, "curl/7.88.1")));
+    }
 }

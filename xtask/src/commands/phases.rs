@@ -9,13 +9,51 @@ use anyhow::{Context as _, Result};
 
 use crate::config::{Deploy, Settings, Store};
 use crate::context::Context;
-use crate::engine::Engine;
+use crate::engine::{Container, Engine};
 use crate::exec::Step;
 use crate::image::{self, BaseName, BuildFacts, folder_fingerprint};
 use crate::stack::{Images, Memory, Stack, wait_healthy};
 
 /// How long a first start may take on a slow disk.
 const DATABASES_LIMIT: Duration = Duration::from_secs(180);
+
+/// The deed of `up` in a stack's memory.
+pub(super) const UP: &str = "up";
+
+/// What a person may have changed since a stack was made, and the containers
+/// that were made of it.
+pub(super) fn made_of(
+    context: &Context,
+    settings: &Settings,
+    containers: &[Container],
+) -> Result<Vec<(&'static str, String)>> {
+    let compose = "docker-compose.yml";
+    let text = image::files_fingerprint(context.workspace.root(), &[compose], &[])?;
+    let services = containers.iter().filter(|c| !c.is_one_off());
+    let mut ids: Vec<&str> = services.map(|c| c.id.as_str()).collect();
+    ids.sort_unstable();
+    Ok(vec![
+        ("containers", ids.join(" ")),
+        (".env", settings.env().meaning()),
+        (compose, text.to_string()),
+    ])
+}
+
+/// The files that changed since these containers were started by `up`; none
+/// where somebody else started them.
+pub(super) fn changed_since_up(
+    context: &Context,
+    settings: &Settings,
+    containers: &[Container],
+) -> Result<Vec<&'static str>> {
+    let memory = Memory::read(&context.workspace, settings.project());
+    let parts = made_of(context, settings, containers)?;
+    let changed = memory.changed(UP, &parts).unwrap_or_default();
+    Ok(match changed.first() {
+        Some(&"containers") => Vec::new(),
+        _ => changed,
+    })
+}
 
 /// The image of each service, from what the engine has.
 pub(super) fn images(
@@ -62,7 +100,7 @@ pub(super) fn seed_demo(context: &Context, stack: &Stack<'_>) -> Result<()> {
         return Ok(());
     }
     context.term.say("filling the demo source:");
-    context.machine.show(&seed_step(stack))?;
+    context.machine.show_lines(&seed_step(stack), is_news)?;
     memory.done("seed", &as_strs(&parts));
     memory.write(&context.machine, &context.workspace, project)
 }
@@ -106,7 +144,7 @@ fn init_parts(context: &Context, stack: &Stack<'_>) -> Result<Vec<String>> {
         volume_identity(stack, "postgres-data")?,
         stack.images().airflow.clone().unwrap_or_default(),
         folder_fingerprint(&context.workspace.root().join("airflow/bootstrap"))?,
-        stack.settings().env().to_string(),
+        stack.settings().env().meaning(),
     ])
 }
 
@@ -151,7 +189,7 @@ pub(super) fn prepare_folders(context: &Context, settings: &Settings) -> Result<
 /// Runs the bootstrap in a container of its own; its lines are shown as they
 /// come, its failure is ours.
 pub(super) fn prepare(context: &Context, stack: &Stack<'_>) -> Result<()> {
-    context.machine.show(&init_step(stack))?;
+    context.machine.show_lines(&init_step(stack), is_news)?;
     remember_volumes(context, stack)?;
     remember_init(context, stack)
 }
@@ -161,7 +199,37 @@ pub(super) fn init_step(stack: &Stack<'_>) -> Step {
     stack.run_once("prepare Airflow", "airflow-init", &[])
 }
 
+/// Not what Compose says of a container that it makes for one command: `Creating
+/// x_run ... done` and the bare exit status of v1, `Container x Created` of v2.
+fn is_news(line: &str) -> bool {
+    let line = line.trim();
+    let v1 = line.starts_with("Creating ") && line.contains("_run ...");
+    let status = !line.is_empty() && line.chars().all(|c| c.is_ascii_digit());
+    let v2 = line.starts_with("Container ") && line.contains("-run-");
+    !(v1 || status || v2)
+}
+
 /// For [`Memory`], which takes borrowed parts.
 pub(super) fn as_strs(parts: &[String]) -> Vec<&str> {
     parts.iter().map(String::as_str).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_compose_says_of_its_own_work_is_no_news() {
+        for line in [
+            "Creating dental_airflow-init_run ... ",
+            "Creating dental_airflow-init_run ... done",
+            "1",
+            " Container dental-airflow-init-run-1a2b3c  Created",
+        ] {
+            assert!(!is_news(line), "{line}");
+        }
+        for line in ["error: 1 thing", "create the user admin (Admin)", ""] {
+            assert!(is_news(line), "{line}");
+        }
+    }
 }

@@ -4,10 +4,13 @@ use anyhow::Result;
 use xshell::cmd;
 
 use crate::cli;
+use crate::config::Deploy;
 use crate::context::Context;
+use crate::engine::{Engine, Image};
 use crate::error::Failure;
 use crate::exec::{Step, plural};
-use crate::image::{self, LABEL_INPUTS};
+use crate::image::{self, BaseName, BuildFacts, LABEL_INPUTS, LABEL_RECIPE};
+use crate::testing::TestImage;
 
 pub(crate) fn run(context: &Context, args: &cli::DryRun) -> Result<()> {
     let deploy = context.deploy()?;
@@ -20,14 +23,21 @@ pub(crate) fn run(context: &Context, args: &cli::DryRun) -> Result<()> {
         .hint("cargo xtask build")
         .into());
     }
-    let images = engine.labelled(LABEL_INPUTS)?;
-    let used = engine.images_in_use()?;
-    let old = image::prunable(&images, facts.fingerprint.as_ref(), &used);
-    let ids: Vec<&str> = old.iter().map(|image| image.id.as_str()).collect();
-    if ids.is_empty() {
+    // Test images carry the label of the image below them.
+    let mut images = engine.labelled(LABEL_INPUTS)?;
+    images.extend(engine.labelled(LABEL_RECIPE)?);
+    images.sort_by(|a, b| a.id.cmp(&b.id));
+    images.dedup_by(|a, b| a.id == b.id);
+    let kept = kept(context, &engine, &deploy, &facts)?;
+    let old = image::prunable(&images, &kept, &engine.images_in_use()?);
+    if old.is_empty() {
         context.term.done("no images of earlier builds");
         return Ok(());
     }
+    for image in &old {
+        context.term.say(&format!("  {}", names(image)));
+    }
+    let ids: Vec<&str> = old.iter().map(|image| image.id.as_str()).collect();
     let done = format!("{} removed", plural(ids.len(), "image"));
     let docker = engine.docker();
     let step = Step::new(
@@ -39,4 +49,27 @@ pub(crate) fn run(context: &Context, args: &cli::DryRun) -> Result<()> {
         return Ok(());
     }
     context.term.task(&done, || context.machine.run(&step))
+}
+
+/// The names of this tree's own image, test image and bases.
+fn kept(
+    context: &Context,
+    engine: &Engine<'_>,
+    deploy: &Deploy,
+    facts: &BuildFacts,
+) -> Result<Vec<String>> {
+    let mut kept = vec![facts.image(), TestImage::of(context, facts)?.0];
+    for name in BaseName::ALL {
+        let base = image::find_base(engine, &context.workspace, &deploy.bases, name)?;
+        kept.extend(base.map(|base| base.reference));
+    }
+    Ok(kept)
+}
+
+/// As `docker image ls` shows it.
+fn names(image: &Image) -> String {
+    match image.repo_tags.as_slice() {
+        [] => format!("{} (no name)", image.id),
+        tags => tags.join(", "),
+    }
 }

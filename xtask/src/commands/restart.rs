@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use super::phases;
 use crate::cli;
 use crate::context::Context;
+use crate::error::Failure;
 use crate::stack::wait_healthy;
 
 const LIMIT: Duration = Duration::from_secs(180);
@@ -21,6 +23,20 @@ pub(crate) fn run(context: &Context, args: &cli::Services) -> Result<()> {
     };
     for service in &named {
         context.running(&stack, service)?;
+    }
+    let containers = stack.containers()?;
+    let stranded = engine.stranded(&containers)?;
+    if let Some(service) = stranded.first() {
+        return Err(
+            Failure::user(format!("failed to restart {service}: its network is gone"))
+                .hint("cargo xtask up")
+                .into(),
+        );
+    }
+    for file in phases::changed_since_up(context, &settings, &containers)? {
+        context.term.warn(&format!(
+            "{file} changed since the stack started; a restart does not take that over: cargo xtask up"
+        ));
     }
     let mut arguments = vec!["restart"];
     arguments.extend(&named);

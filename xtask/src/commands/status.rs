@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{print, print_json};
+use super::{phases, print, print_json};
 use crate::airflow::{Api, DagRun, Truth};
 use crate::cli;
 use crate::config::{Deploy, Settings};
@@ -18,6 +18,9 @@ use crate::stack::Stack;
 /// How long the ETL may take to answer.
 const ANSWER: Duration = Duration::from_secs(30);
 
+/// The condition of a container whose network was removed.
+const NO_NETWORK: &str = "no network";
+
 /// Everything that `status` shows; its JSON.
 #[derive(Debug, Serialize)]
 struct Status {
@@ -26,6 +29,8 @@ struct Status {
     project: String,
     url: String,
     services: Vec<Service>,
+    /// Files that changed since `up` started these services.
+    changed_since_up: Vec<&'static str>,
     /// `airflow-dbt-dental:<hash>` of the tree as it is now.
     image_of_tree: String,
     airflow: Option<Truth>,
@@ -92,19 +97,25 @@ fn read(
 ) -> Result<Status> {
     let tree = image::observe(stack.engine(), &context.workspace, deploy)?;
     let image_of_tree = tree.image();
-    let mut services: Vec<Service> = stack
-        .containers()?
-        .into_iter()
+    let containers = stack.containers()?;
+    let changed_since_up = phases::changed_since_up(context, settings, &containers)?;
+    let stranded = stack.engine().stranded(&containers)?;
+    let mut services: Vec<Service> = containers
+        .iter()
         .filter(|c| !c.is_one_off())
         .map(|c| Service {
             name: c.service().to_owned(),
-            condition: c.condition(),
+            condition: if stranded.contains(&c.service()) {
+                NO_NETWORK.to_owned()
+            } else {
+                c.condition()
+            },
             current: c.service().starts_with("airflow-").then(|| {
                 tree.present
                     .as_ref()
                     .is_some_and(|image| image.id == c.image)
             }),
-            image: c.config.image,
+            image: c.config.image.clone(),
         })
         .collect();
     services.sort_by(|a, b| a.name.cmp(&b.name));
@@ -135,6 +146,7 @@ fn read(
             .then(|| etl(context, stack))
             .flatten(),
         services,
+        changed_since_up,
         image_of_tree,
         airflow,
         airflow_error,
@@ -162,6 +174,7 @@ fn table(status: &Status) -> String {
     for (n, service) in status.services.iter().enumerate() {
         let lead = if n == 0 { "services" } else { "" };
         let note = match service.current {
+            _ if service.condition == NO_NETWORK => "  (its network is gone: cargo xtask up)",
             Some(false) => "  (not the image of this tree: cargo xtask up)",
             _ => "",
         };
@@ -171,6 +184,12 @@ fn table(status: &Status) -> String {
         ));
     }
     lines.push(format!("tree      {}", status.image_of_tree));
+    if !status.changed_since_up.is_empty() {
+        lines.push(format!(
+            "changed   {} since the stack started: cargo xtask up",
+            status.changed_since_up.join(", ")
+        ));
+    }
     match (&status.airflow, &status.airflow_error) {
         (Some(truth), _) => lines.extend(airflow_lines(truth)),
         (None, Some(error)) => lines.push(format!("airflow   {error}")),

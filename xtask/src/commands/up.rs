@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::phases::{self, as_strs};
+use super::phases::{self, UP};
 use super::{build, env, status};
 use crate::airflow::{Api, Truth, wait_for_truth};
 use crate::cli;
@@ -71,6 +71,7 @@ fn start(
     images: &Images,
 ) -> Result<()> {
     let stack = Stack::open(engine, settings, images.clone())?;
+    free_stranded(context, &stack)?;
     phases::prepare_folders(context, settings)?;
     phases::start_databases(context, &stack)?;
     phases::seed_demo(context, &stack)?;
@@ -83,8 +84,27 @@ fn start(
     })?;
     let mut memory = Memory::read(&context.workspace, settings.project());
     let parts = up_parts(context, &stack.containers()?, settings, images)?;
-    memory.done("up", &as_strs(&parts));
+    memory.done_with(UP, &parts);
     memory.write(&context.machine, &context.workspace, settings.project())
+}
+
+/// Containers whose network was removed reach nobody and do not start again:
+/// they are made anew. Data is in volumes.
+fn free_stranded(context: &Context, stack: &Stack<'_>) -> Result<()> {
+    let containers = stack.containers()?;
+    let stranded = stack.engine().stranded(&containers)?;
+    if stranded.is_empty() {
+        return Ok(());
+    }
+    context
+        .term
+        .warn("the stack's network is gone: its containers are made anew, data stays");
+    let steps = stack.remove_stranded(&stranded);
+    context
+        .term
+        .task("containers without a network removed", || {
+            steps.iter().try_for_each(|step| context.machine.run(step))
+        })
 }
 
 /// Whether the containers are those of the last `up`, healthy, and nothing that
@@ -104,9 +124,9 @@ fn is_up(
     let healthy = containers
         .iter()
         .filter(|c| !c.is_one_off())
-        .all(Container::is_up);
+        .all(|c| c.is_up() && c.is_attached());
     let parts = up_parts(context, &containers, settings, images)?;
-    Ok(healthy && memory.did("up", &as_strs(&parts)))
+    Ok(healthy && memory.changed(UP, &parts).is_some_and(|c| c.is_empty()))
 }
 
 /// All that a running stack was made from, and its containers.
@@ -115,20 +135,20 @@ fn up_parts(
     containers: &[Container],
     settings: &Settings,
     images: &Images,
-) -> Result<Vec<String>> {
+) -> Result<Vec<(&'static str, String)>> {
     let root = context.workspace.root();
-    let compose = image::files_fingerprint(root, &["docker-compose.yml"], &[])?;
-    let mut parts = vec![
-        compose.to_string(),
-        folder_fingerprint(&root.join("airflow/bootstrap"))?,
-        folder_fingerprint(&root.join("etl_pipeline/opendental_demo"))?,
-        settings.env().to_string(),
-        format!("{images:?}"),
-    ];
-    let services = containers.iter().filter(|c| !c.is_one_off());
-    let mut ids: Vec<String> = services.map(|c| c.id.clone()).collect();
-    ids.sort();
-    parts.extend(ids);
+    let mut parts = phases::made_of(context, settings, containers)?;
+    parts.extend([
+        (
+            "bootstrap",
+            folder_fingerprint(&root.join("airflow/bootstrap"))?,
+        ),
+        (
+            "demo",
+            folder_fingerprint(&root.join("etl_pipeline/opendental_demo"))?,
+        ),
+        ("images", format!("{images:?}")),
+    ]);
     Ok(parts)
 }
 
@@ -154,7 +174,15 @@ fn dry_run(
         return Ok(());
     }
     let stack = Stack::open(engine, settings, images)?;
-    let mut steps = vec![stack.up("start the databases", &settings.databases())];
+    let mut steps = Vec::new();
+    let containers = stack.containers()?;
+    let stranded = engine.stranded(&containers)?;
+    if !stranded.is_empty() {
+        steps.extend(stack.remove_stranded(&stranded));
+    }
+    if !settings.databases().is_empty() {
+        steps.push(stack.up("start the databases", &settings.databases()));
+    }
     if settings.source() == Store::Ours {
         steps.push(phases::seed_step(&stack));
     }

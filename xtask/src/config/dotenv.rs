@@ -1,6 +1,7 @@
 //! `.env` as Compose reads it, for the part of the format on which Compose v1
 //! and v2 agree.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// A line of the file, kept as written.
@@ -67,6 +68,26 @@ impl EnvFile {
             Line::Entry { name, value, .. } => Some((name.as_str(), value.as_str())),
             _ => None,
         })
+    }
+
+    /// What the file means, apart from how it is written: every name that is set
+    /// and its value, sorted, one a line.
+    pub(crate) fn meaning(&self) -> String {
+        let values: BTreeMap<&str, &str> = self.entries().collect();
+        let set = values.iter().filter(|(_, value)| !value.is_empty());
+        set.map(|(name, value)| format!("{name}={value}\n"))
+            .collect()
+    }
+
+    /// Names that several lines set, each with those lines' numbers.
+    pub(crate) fn repeated(&self) -> Vec<(&str, Vec<usize>)> {
+        let mut lines: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (at, line) in self.lines.iter().enumerate() {
+            if let Line::Entry { name, .. } = line {
+                lines.entry(name).or_default().push(at + 1);
+            }
+        }
+        lines.into_iter().filter(|(_, at)| at.len() > 1).collect()
     }
 
     /// The lines that Compose v1 and v2 would not read alike.
@@ -257,6 +278,15 @@ mod tests {
         ] {
             assert_eq!(EnvFile::parse(line).bad().count(), 1, "{line}");
         }
+    }
+
+    #[test]
+    fn the_meaning_is_apart_from_order_comments_and_quotes() {
+        let one = EnvFile::parse("# note\nB='2'\nA=0\nA=1\nC=\n");
+        let other = EnvFile::parse("A=1\nB=2\n");
+        assert_eq!(one.meaning(), "A=1\nB=2\n");
+        assert_eq!(one.meaning(), other.meaning());
+        assert_eq!(one.repeated(), [("A", vec![3, 4])]);
     }
 
     #[test]

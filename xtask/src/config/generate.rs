@@ -33,6 +33,12 @@ pub(super) const BOUND_TO_MYSQL: [&str; 3] = [
     "OPENDENTAL_SOURCE_PASSWORD",
 ];
 
+/// Volume → the secrets that it was made with.
+pub(super) const BOUND: [(&str, &[&str]); 2] = [
+    ("postgres-data", &BOUND_TO_POSTGRES),
+    ("mysql-data", &BOUND_TO_MYSQL),
+];
+
 /// What the generated values depend on, read beforehand.
 pub(crate) struct Surroundings<'a> {
     /// Default for `COMPOSE_PROJECT_NAME`.
@@ -167,10 +173,7 @@ fn refuse_what_volumes_need(
 ) -> anyhow::Result<()> {
     let project = env.get("COMPOSE_PROJECT_NAME").unwrap_or(&around.project);
     let is_new = |name: &&&str| filled.iter().any(|f| f == **name);
-    for (volume, bound) in [
-        ("postgres-data", BOUND_TO_POSTGRES.as_slice()),
-        ("mysql-data", BOUND_TO_MYSQL.as_slice()),
-    ] {
+    for (volume, bound) in BOUND {
         let lost: Vec<&str> = bound.iter().filter(is_new).copied().collect();
         let full = format!("{project}_{volume}");
         if lost.is_empty() || !(around.volumes)(project)?.contains(&full) {

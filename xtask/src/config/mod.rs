@@ -5,6 +5,7 @@ mod deploy;
 pub(crate) mod dotenv;
 pub(crate) mod environment;
 mod generate;
+mod notice;
 pub(crate) mod settings;
 mod workspace;
 
@@ -12,5 +13,6 @@ pub(crate) use check::{Problem, check};
 pub(crate) use deploy::{Bases, Deploy};
 pub(crate) use dotenv::EnvFile;
 pub(crate) use generate::{Surroundings, generate};
+pub(crate) use notice::notices;
 pub(crate) use settings::{Settings, Store};
 pub(crate) use workspace::Workspace;

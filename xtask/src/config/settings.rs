@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use super::check::is_secret;
 use super::dotenv::EnvFile;
-use super::generate::{BOUND_TO_MYSQL, BOUND_TO_POSTGRES};
+use super::generate::{BOUND, BOUND_TO_MYSQL, BOUND_TO_POSTGRES};
 use super::{Problem, Workspace, check, environment};
 use crate::error::Failure;
 
@@ -43,15 +43,7 @@ impl Settings {
         if problems.is_empty() {
             return Ok(Self { env });
         }
-        let lines: Vec<String> = problems
-            .iter()
-            .map(|p| format!("\n  {} {}", p.name, p.why))
-            .collect();
-        Err(
-            Failure::user(format!("failed to use .env:{}", lines.concat()))
-                .hint(distinct_fixes(&problems))
-                .into(),
-        )
+        Err(refusal(&problems).into())
     }
 
     /// The settings of a file that may be wrong in places: for `doctor`, which
@@ -170,6 +162,11 @@ impl Settings {
     }
 }
 
+/// The volumes that only the `.env` they were made with opens.
+pub(crate) fn volumes_with_secrets() -> impl Iterator<Item = &'static str> {
+    BOUND.iter().map(|(volume, _)| *volume)
+}
+
 /// Values of a file that no output may show.
 pub(crate) fn secrets(env: &EnvFile) -> impl Iterator<Item = &str> {
     env.entries()
@@ -202,12 +199,41 @@ pub(crate) fn mode_problem(workspace: &Workspace) -> Result<Option<Problem>> {
     }))
 }
 
-fn distinct_fixes(problems: &[Problem]) -> String {
-    let mut fixes: Vec<&str> = Vec::new();
-    for problem in problems {
-        if !fixes.contains(&problem.fix.as_str()) {
-            fixes.push(&problem.fix);
-        }
+/// Every problem; what mends it as the hint where that is the same for all, else
+/// below each.
+fn refusal(problems: &[Problem]) -> Failure {
+    let one = problems
+        .first()
+        .map(|first| &first.fix)
+        .filter(|fix| problems.iter().all(|p| p.fix == **fix));
+    let lines = problems.iter().map(|p| match one {
+        Some(_) => format!("\n  {} {}", p.name, p.why),
+        None => format!("\n  {} {}\n      {}", p.name, p.why, p.fix),
+    });
+    let failure = Failure::user(format!("failed to use .env:{}", lines.collect::<String>()));
+    failure.hint(one.map_or("cargo xtask env check names what is left", String::as_str))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_problem_stands_beside_what_mends_it() {
+        let problem = |name: &str, fix: &str| Problem {
+            name: name.into(),
+            why: "is wrong".into(),
+            fix: fix.into(),
+        };
+        let shown = |problems: &[Problem]| crate::error::show(&refusal(problems).into()).text;
+        assert_eq!(
+            shown(&[problem("A", "mend it"), problem("B", "mend it")]),
+            "error: failed to use .env:\n  A is wrong\n  B is wrong\nhint: mend it\n"
+        );
+        assert_eq!(
+            shown(&[problem("A", "mend it"), problem("B", "mend that")]),
+            "error: failed to use .env:\n  A is wrong\n      mend it\n  B is wrong\n      \
+             mend that\nhint: cargo xtask env check names what is left\n"
+        );
     }
-    fixes.join("\n")
 }

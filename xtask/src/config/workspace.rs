@@ -64,6 +64,24 @@ impl Workspace {
         self.root.join(".env.template")
     }
 
+    /// The project that a new `.env` names: the folder's name, as far as Compose
+    /// allows it.
+    pub(crate) fn project_name(&self) -> String {
+        let folder = self
+            .root
+            .file_name()
+            .map(|name| name.to_string_lossy().to_lowercase())
+            .unwrap_or_default();
+        let clean: String = folder
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+            .collect();
+        match clean.trim_matches('-') {
+            "" => "dental".to_owned(),
+            clean => format!("dental-{clean}"),
+        }
+    }
+
     /// The folder of what can be made again: unpacked tools, root file systems.
     pub(crate) fn cache(&self) -> PathBuf {
         self.root.join(".cache")

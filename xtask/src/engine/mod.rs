@@ -228,6 +228,25 @@ impl<'a> Engine<'a> {
         self.lines(&step)
     }
 
+    /// The services among a project's containers whose networks are gone: pruned
+    /// while the stack was stopped, say. Asks only where a container is stopped
+    /// or detached, for no network that is in use can be removed.
+    pub(crate) fn stranded<'c>(&self, containers: &'c [Container]) -> Result<Vec<&'c str>> {
+        let own = || containers.iter().filter(|c| !c.is_one_off());
+        if own().all(|c| c.state.status == "running" && c.is_attached()) {
+            return Ok(Vec::new());
+        }
+        let docker = &self.docker;
+        let step = Step::new(
+            "list networks",
+            cmd!(self.sh(), "{docker} network ls --quiet --no-trunc"),
+        )
+        .limit(ANSWER);
+        let networks = self.lines(&step)?;
+        let lost = own().filter(|c| c.is_stranded(&networks));
+        Ok(lost.map(Container::service).collect())
+    }
+
     /// When a volume was made, as the engine writes it.
     pub(crate) fn volume_created(&self, name: &str) -> Result<Option<String>> {
         let docker = &self.docker;

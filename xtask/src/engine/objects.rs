@@ -72,6 +72,16 @@ pub(crate) struct NetworkSettings {
     /// `8080/tcp` → where this machine reaches it; null where it does not.
     #[serde(default)]
     pub(crate) ports: std::collections::BTreeMap<String, Option<Vec<Published>>>,
+    /// Network name → how it is attached; empty where it has lost every one.
+    pub(crate) networks: Option<std::collections::BTreeMap<String, Attachment>>,
+}
+
+/// A network that a container is attached to, or was when it stopped.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Attachment {
+    /// The network's full id.
+    #[serde(rename = "NetworkID", default)]
+    pub(crate) network: String,
 }
 
 /// A port of this machine that leads into a container.
@@ -138,6 +148,19 @@ impl Container {
         ports.any(|published| published.host_port == port)
     }
 
+    /// Whether it has a network, as far as is known.
+    pub(crate) fn is_attached(&self) -> bool {
+        let networks = self.network_settings.networks.as_ref();
+        networks.is_none_or(|all| all.values().any(|one| !one.network.is_empty()))
+    }
+
+    /// Whether it can reach no other container, or will not start: none of its
+    /// networks is among `networks`, the ids of those that the engine has.
+    pub(crate) fn is_stranded(&self, networks: &[String]) -> bool {
+        let attached = self.network_settings.networks.as_ref();
+        attached.is_some_and(|all| !all.values().any(|one| networks.contains(&one.network)))
+    }
+
     /// Running, and healthy where that can be told.
     pub(crate) fn is_up(&self) -> bool {
         self.state.status == "running"
@@ -154,6 +177,40 @@ impl Container {
             (status, Some(health)) if status == "running" => health.status.clone(),
             (status, _) if status == "exited" => format!("exited ({})", self.state.exit_code),
             (status, _) => status.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn container(networks: &str) -> Container {
+        let text = format!(
+            r#"{{"Id":"1","Image":"i","State":{{"Status":"running"}},"Config":{{"Image":"i"}},
+                "NetworkSettings":{{{networks}}}}}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn a_container_is_stranded_when_none_of_its_networks_is_left() {
+        let known = ["aaa".to_owned(), "bbb".to_owned()];
+        for (networks, expected) in [
+            (r#""Networks":{"x_default":{"NetworkID":"aaa"}}"#, false),
+            (
+                r#""Networks":{"gone":{"NetworkID":"zzz"},"x":{"NetworkID":"bbb"}}"#,
+                false,
+            ),
+            (r#""Networks":{"x_default":{"NetworkID":"zzz"}}"#, true),
+            (r#""Networks":{}"#, true),
+            (r#""Ports":{}"#, false),
+        ] {
+            assert_eq!(
+                container(networks).is_stranded(&known),
+                expected,
+                "{networks}"
+            );
         }
     }
 }

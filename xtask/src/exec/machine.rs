@@ -1,8 +1,8 @@
 //! Where steps run: this machine.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
@@ -51,6 +51,7 @@ pub(crate) struct Machine {
     sh: Shell,
     term: Term,
     secrets: RefCell<Vec<String>>,
+    hushed: Cell<bool>,
 }
 
 impl Machine {
@@ -62,6 +63,7 @@ impl Machine {
             sh,
             term,
             secrets: RefCell::default(),
+            hushed: Cell::default(),
         })
     }
 
@@ -99,6 +101,13 @@ impl Machine {
             })
     }
 
+    /// From here on steps are no longer shown by `-v`, until the guard is dropped:
+    /// the tenth time of the same question tells nobody anything.
+    pub(crate) fn hush(&self) -> impl Drop {
+        self.hushed.set(true);
+        Hush(&self.hushed)
+    }
+
     /// Runs a step and keeps what it prints. A non-zero status is not an
     /// error; a program that cannot be started, or a time limit, is.
     pub(crate) fn capture(&self, step: &Step) -> Result<Captured> {
@@ -121,8 +130,7 @@ impl Machine {
             .wait()
             .with_context(|| format!("failed to wait for {}", step.program_name()))?;
         drop(done);
-        self.term
-            .verbose(&format!("  {:.2} s", started.elapsed().as_secs_f64()));
+        self.verbose(&format!("  {:.2} s", started.elapsed().as_secs_f64()));
         if limit_reached.join().unwrap_or(false) {
             let limit = step.time_limit().unwrap_or_default().as_secs();
             return Err(Failure::tool(format!(
@@ -161,6 +169,19 @@ impl Machine {
         self.on_terminal(step, Stdio::inherit())
     }
 
+    /// The same, line by line: those that `keep` turns down are left out, known
+    /// secrets are replaced. Its standard error passes as it is.
+    pub(crate) fn hand_over_lines(
+        &self,
+        step: &Step,
+        keep: impl Fn(&str) -> bool,
+    ) -> Result<ExitStatus> {
+        let _owns_interrupts = OnTerminal::enter();
+        let mut child = self.spawn(step, Stdio::piped(), Stdio::inherit())?;
+        self.pass_on(child.stdout.take(), std::io::stdout(), &keep);
+        wait(&mut child, step)
+    }
+
     /// Runs a step that must succeed and whose output is talk: all of it goes
     /// to standard error, live.
     pub(crate) fn show(&self, step: &Step) -> Result<()> {
@@ -169,6 +190,23 @@ impl Machine {
             .try_clone_to_owned()
             .context("failed to share standard error")?;
         let status = self.on_terminal(step, Stdio::from(stderr))?;
+        Self::succeeded(step, status)
+    }
+
+    /// The same, without the lines of its standard error that `keep` turns down.
+    pub(crate) fn show_lines(&self, step: &Step, keep: impl Fn(&str) -> bool) -> Result<()> {
+        let stderr = std::io::stderr()
+            .as_fd()
+            .try_clone_to_owned()
+            .context("failed to share standard error")?;
+        let _owns_interrupts = OnTerminal::enter();
+        let mut child = self.spawn(step, Stdio::from(stderr), Stdio::piped())?;
+        self.pass_on(child.stderr.take(), std::io::stderr(), &keep);
+        let status = wait(&mut child, step)?;
+        Self::succeeded(step, status)
+    }
+
+    fn succeeded(step: &Step, status: ExitStatus) -> Result<()> {
         if status.success() {
             return Ok(());
         }
@@ -228,20 +266,61 @@ impl Machine {
     }
 
     fn on_terminal(&self, step: &Step, stdout: Stdio) -> Result<ExitStatus> {
+        let _owns_interrupts = OnTerminal::enter();
+        let mut child = self.spawn(step, stdout, Stdio::inherit())?;
+        wait(&mut child, step)
+    }
+
+    fn spawn(&self, step: &Step, stdout: Stdio, stderr: Stdio) -> Result<Child> {
         self.echo(step);
         let mut command = step.command();
-        command.stdout(stdout).stderr(Stdio::inherit());
-        let _owns_interrupts = OnTerminal::enter();
-        let mut child = command.spawn().map_err(|error| cannot_start(step, error))?;
-        child
-            .wait()
-            .with_context(|| format!("failed to wait for {}", step.program_name()))
+        command.stdout(stdout).stderr(stderr);
+        command.spawn().map_err(|error| cannot_start(step, error))
+    }
+
+    /// Copies lines until the pipe ends or nobody reads on.
+    fn pass_on(&self, pipe: Option<impl Read>, mut to: impl Write, keep: &impl Fn(&str) -> bool) {
+        let Some(pipe) = pipe else { return };
+        let mut pipe = BufReader::new(pipe);
+        let mut line = Vec::new();
+        while pipe.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+            let text = String::from_utf8_lossy(&line);
+            let passed = !keep(text.trim_end()) || {
+                let text = self.redact(&text);
+                to.write_all(text.as_bytes())
+                    .and_then(|()| to.flush())
+                    .is_ok()
+            };
+            if !passed {
+                return;
+            }
+            line.clear();
+        }
     }
 
     fn echo(&self, step: &Step) {
-        self.term
-            .verbose(&format!("$ {}", self.redact(&step.line())));
+        self.verbose(&format!("$ {}", self.redact(&step.line())));
     }
+
+    fn verbose(&self, line: &str) {
+        if !self.hushed.get() {
+            self.term.verbose(line);
+        }
+    }
+}
+
+struct Hush<'a>(&'a Cell<bool>);
+
+impl Drop for Hush<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
+}
+
+fn wait(child: &mut Child, step: &Step) -> Result<ExitStatus> {
+    child
+        .wait()
+        .with_context(|| format!("failed to wait for {}", step.program_name()))
 }
 
 /// `exited with status 3`, or what a signal did.
@@ -326,6 +405,17 @@ mod tests {
             show(&error).text,
             "error: failed to try it: sh exited with status 3\n  | seen\n  | password=********\n"
         );
+    }
+
+    #[test]
+    fn lines_pass_as_they_come_but_for_those_turned_down() {
+        let folder = tempfile::tempdir().unwrap();
+        let machine = machine(folder.path());
+        machine.keep_secret(["hunter2hunter2"]);
+        let mut passed = Vec::new();
+        let said: &[u8] = b"one\nnoise 1\nhunter2hunter2\r\nlast";
+        machine.pass_on(Some(said), &mut passed, &|line| !line.starts_with("noise"));
+        assert_eq!(String::from_utf8_lossy(&passed), "one\n********\r\nlast");
     }
 
     #[test]

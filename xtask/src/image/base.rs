@@ -21,7 +21,7 @@ const OURS: &str = "localhost/airflow-dbt-dental-base";
 /// What an equivalent stands for, as a reference.
 const LABEL_EQUIVALENT: &str = "dental.base.equivalent-of";
 /// The hash of its recipe.
-const LABEL_RECIPE: &str = "dental.base.recipe";
+pub(crate) const LABEL_RECIPE: &str = "dental.base.recipe";
 /// The sha256 of the list of its packages with their versions.
 const LABEL_PACKAGES: &str = "dental.base.packages";
 /// A pull of a large image on a slow line.

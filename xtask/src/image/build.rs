@@ -138,16 +138,16 @@ pub(crate) fn plan(engine: &Engine<'_>, facts: &BuildFacts) -> Vec<Step> {
     vec![step.arg(".")]
 }
 
-/// Images of earlier builds that neither this tree nor a container uses.
+/// Images that neither this tree nor a container uses: none of their names is
+/// in `kept`, their id not in `used`.
 pub(crate) fn prunable<'i>(
     images: &'i [Image],
-    current: Option<&Fingerprint>,
-    used_ids: &[String],
+    kept: &[String],
+    used: &[String],
 ) -> Vec<&'i Image> {
-    let current = current.map(ToString::to_string);
     images
         .iter()
-        .filter(|image| image.label(LABEL_INPUTS) != current.as_deref())
-        .filter(|image| !used_ids.contains(&image.id))
+        .filter(|image| !image.repo_tags.iter().any(|tag| kept.contains(tag)))
+        .filter(|image| !used.contains(&image.id))
         .collect()
 }

@@ -7,7 +7,7 @@ mod inputs;
 mod lock;
 mod mmdebstrap;
 
-pub(crate) use base::{BaseName, Origin, ensure_bases, find_base};
+pub(crate) use base::{BaseName, LABEL_RECIPE, Origin, ensure_bases, find_base};
 pub(crate) use build::{BuildFacts, LABEL_INPUTS, observe, plan, prunable};
 pub(crate) use fingerprint::Fingerprint;
 pub(crate) use lock::{compile, debian};

@@ -20,7 +20,11 @@ pub(super) fn read(workspace: &Workspace, env: Option<&EnvFile>) -> Result<Vec<C
     let mut shadowing = environment::set_among(names.map(|(name, _)| name));
     shadowing.sort_unstable();
     shadowing.dedup();
-    Ok(check(&problems, &shadowing))
+    let mut checks = check(&problems, &shadowing);
+    checks.extend(config::notices(workspace, env)?.into_iter().map(|notice| {
+        Check::warn(".env", format!("{} {}", notice.name, notice.why)).fix(notice.fix)
+    }));
+    Ok(checks)
 }
 
 /// What is to be said of them.

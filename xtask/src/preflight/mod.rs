@@ -183,7 +183,7 @@ pub(crate) fn all(context: &Context) -> Result<Vec<Check>> {
     let own = seen.as_ref().map_or(&[][..], |seen| &seen.containers);
     checks.push(program::compose(&candidates, own));
     if let Some(seen) = &seen {
-        with_engine(context, &settings, seen, &mut checks);
+        with_engine(context, &settings, env.is_some(), seen, &mut checks);
     }
     here(context, &settings, env.as_ref(), seen.as_ref(), &mut checks)?;
     if seen.is_none_or(|seen| seen.answer.is_err()) {
@@ -215,7 +215,13 @@ fn here(
 }
 
 /// What the engine tells; a question that fails is a check that failed.
-fn with_engine(context: &Context, settings: &Settings, seen: &Seen<'_>, checks: &mut Vec<Check>) {
+fn with_engine(
+    context: &Context,
+    settings: &Settings,
+    has_env: bool,
+    seen: &Seen<'_>,
+    checks: &mut Vec<Check>,
+) {
     let Ok(daemon) = &seen.answer else { return };
     let engine = seen.engine;
     let found = context
@@ -230,10 +236,12 @@ fn with_engine(context: &Context, settings: &Settings, seen: &Seen<'_>, checks: 
         Ok(found) => checks.extend(found.checks),
         Err(error) => checks.push(Check::unanswered("image", &error)),
     }
-    checks.push(
+    let volumes = if has_env {
         volume::check(&context.workspace, engine, settings, &seen.containers)
-            .unwrap_or_else(|error| Check::unanswered("volumes", &error)),
-    );
+    } else {
+        volume::without_env(engine, settings.project())
+    };
+    checks.push(volumes.unwrap_or_else(|error| Check::unanswered("volumes", &error)));
     match volume::try_logins(engine, settings, &seen.containers) {
         Ok(logins) => checks.extend(logins),
         Err(error) => checks.push(Check::unanswered("logins", &error)),
@@ -272,7 +280,10 @@ fn databases(
 /// What `.env` says, right or wrong, or the defaults where there is none. Its
 /// secrets stay out of every output from here on.
 pub(crate) fn lenient(context: &Context) -> Result<Settings> {
-    let env = Settings::read_unchecked(&context.workspace)?.unwrap_or_default();
+    let mut env = Settings::read_unchecked(&context.workspace)?.unwrap_or_default();
+    if env.get("COMPOSE_PROJECT_NAME").is_none() {
+        env.set("COMPOSE_PROJECT_NAME", &context.workspace.project_name());
+    }
     context.machine.keep_secret(settings::secrets(&env));
     Ok(Settings::unchecked(env))
 }

@@ -7,7 +7,7 @@ use anyhow::Result;
 use xshell::cmd;
 
 use super::check::Check;
-use crate::config::{Settings, Store, Workspace};
+use crate::config::{Settings, Store, Workspace, settings};
 use crate::engine::{Container, Engine};
 use crate::exec::{Captured, Step};
 use crate::stack::Memory;
@@ -42,6 +42,29 @@ pub(super) fn check(
         }
     }
     Ok(decide(&differing))
+}
+
+/// Data without the `.env` that it was made with: a new one would not fit it, so
+/// `env` writes none.
+pub(super) fn without_env(engine: &Engine<'_>, project: &str) -> Result<Check> {
+    let names = settings::volumes_with_secrets().map(|name| format!("{project}_{name}"));
+    let there = engine.volumes(project)?;
+    let orphans: Vec<String> = names.filter(|name| there.contains(name)).collect();
+    Ok(decide_without_env(&orphans))
+}
+
+fn decide_without_env(orphans: &[String]) -> Check {
+    match orphans {
+        [] => Check::pass("volumes", "none from an earlier .env"),
+        more => Check::fail(
+            "volumes",
+            format!(
+                "{} cannot be opened without the .env that is gone",
+                more.join(" and ")
+            ),
+        )
+        .fix("put the old .env back\nor give the data up: cargo xtask down --volumes"),
+    }
 }
 
 /// Whether the running database lets the role in with this password.
@@ -337,6 +360,20 @@ mod tests {
             "boss",
         );
         assert_eq!(starting.unwrap().state, State::Warn);
+    }
+
+    #[test]
+    fn data_whose_env_is_gone_is_named() {
+        assert_eq!(decide_without_env(&[]).state, State::Pass);
+        let check = decide_without_env(&["d_postgres-data".into(), "d_mysql-data".into()]);
+        assert_eq!(
+            (check.state, check.lines("  ").as_str()),
+            (
+                State::Fail,
+                "volumes: d_postgres-data and d_mysql-data cannot be opened without the .env that is \
+                 gone\n  put the old .env back\n  or give the data up: cargo xtask down --volumes"
+            )
+        );
     }
 
     #[test]

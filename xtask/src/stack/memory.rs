@@ -65,6 +65,33 @@ impl Memory {
         self.deeds.insert(deed.to_owned(), fingerprint);
     }
 
+    /// The same for a deed of named parts, each known by itself: the names of
+    /// those that are not as they were when it was last done; `None` where it
+    /// is not known to have been done.
+    pub(crate) fn changed<'p>(
+        &self,
+        deed: &str,
+        parts: &[(&'p str, String)],
+    ) -> Option<Vec<&'p str>> {
+        parts
+            .iter()
+            .map(|(name, value)| {
+                let known = self.deeds.get(&part_of(deed, name))?;
+                Some((*known != self.fingerprint(&[value])).then_some(*name))
+            })
+            .collect::<Option<Vec<_>>>()
+            .map(|names| names.into_iter().flatten().collect())
+    }
+
+    /// Notes that a deed of named parts was done with these.
+    pub(crate) fn done_with(&mut self, deed: &str, parts: &[(&str, String)]) {
+        self.salt_once();
+        for (name, value) in parts {
+            let fingerprint = self.fingerprint(&[value]);
+            self.deeds.insert(part_of(deed, name), fingerprint);
+        }
+    }
+
     /// Notes which secrets, by variable and value, a volume was made with.
     pub(crate) fn volume_holds(&mut self, name: &str, created: &str, secrets: &[(&str, &str)]) {
         self.salt_once();
@@ -123,6 +150,10 @@ impl Memory {
     }
 }
 
+fn part_of(deed: &str, part: &str) -> String {
+    format!("{deed}: {part}")
+}
+
 fn path(workspace: &Workspace, project: &str) -> std::path::PathBuf {
     workspace.cache().join(format!("stack-{project}.json"))
 }
@@ -173,5 +204,21 @@ mod tests {
         memory.done("init", &["x"]);
         assert!(memory.did("init", &["x"]));
         assert!(!memory.did("init", &["y"]));
+    }
+
+    #[test]
+    fn a_deed_of_named_parts_tells_which_of_them_changed() {
+        let parts = |env: &str, compose: &str| {
+            vec![("a file", env.to_owned()), ("another", compose.to_owned())]
+        };
+        let mut memory = Memory::default();
+        assert_eq!(memory.changed("up", &parts("1", "2")), None);
+        memory.done_with("up", &parts("1", "2"));
+        assert_eq!(memory.changed("up", &parts("1", "2")), Some(vec![]));
+        assert_eq!(
+            memory.changed("up", &parts("1", "3")),
+            Some(vec!["another"])
+        );
+        assert_eq!(memory.changed("down", &parts("1", "2")), None);
     }
 }

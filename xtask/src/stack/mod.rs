@@ -112,6 +112,18 @@ impl<'a> Stack<'a> {
         self.compose(what, &args)
     }
 
+    /// Stops and removes containers that reach nobody any more; volumes stay. A
+    /// scheduler without its database would wait out its whole grace for tasks
+    /// that cannot end.
+    pub(crate) fn remove_stranded(&self, services: &[&str]) -> [Step; 2] {
+        let stop = [&["stop", "--timeout", "20"], services].concat();
+        let remove = [&["rm", "--force"], services].concat();
+        [
+            self.compose("stop containers", &stop),
+            self.compose("remove containers", &remove),
+        ]
+    }
+
     /// A one-off container of a service, gone when it ends.
     pub(crate) fn run_once(&self, what: &str, service: &str, command: &[&str]) -> Step {
         let mut args = vec!["run", "--rm", "--no-deps"];

@@ -20,6 +20,7 @@ const LAST_LINES: usize = 20;
 /// with the service's last log lines.
 pub(crate) fn wait_healthy(stack: &Stack<'_>, services: &[&str], limit: Duration) -> Result<()> {
     let started = Instant::now();
+    let mut hushed = None;
     loop {
         let containers = stack.containers()?;
         let of = |name: &str| {
@@ -43,6 +44,7 @@ pub(crate) fn wait_healthy(stack: &Stack<'_>, services: &[&str], limit: Duration
         if started.elapsed() > limit {
             return Err(failure(stack, first, of(first)));
         }
+        hushed.get_or_insert_with(|| stack.engine().machine().hush());
         thread::sleep(POLL);
     }
 }

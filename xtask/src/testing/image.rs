@@ -33,15 +33,22 @@ impl TestImage {
         facts: &BuildFacts,
     ) -> Result<Self> {
         let base = facts.image();
-        let inputs = files_fingerprint(context.workspace.root(), &INPUTS, &[("base", &base)])?;
+        let (reference, inputs) = Self::of(context, facts)?;
         let image = Self {
             docker: engine.docker().clone(),
-            reference: format!("{}-test:{}", facts.name, inputs.tag()),
+            reference,
         };
         if engine.image(&image.reference)?.is_none() {
             context.machine.show(&image.build(engine, &base, &inputs))?;
         }
         Ok(image)
+    }
+
+    /// The name of this tree's test image, and the hash in it.
+    pub(crate) fn of(context: &Context, facts: &BuildFacts) -> Result<(String, Fingerprint)> {
+        let base = facts.image();
+        let inputs = files_fingerprint(context.workspace.root(), &INPUTS, &[("base", &base)])?;
+        Ok((format!("{}-test:{}", facts.name, inputs.tag()), inputs))
     }
 
     fn build(&self, engine: &Engine<'_>, base: &str, inputs: &Fingerprint) -> Step {

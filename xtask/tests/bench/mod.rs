@@ -49,6 +49,9 @@ impl Bench {
             "requirements-airflow.lock",
             "requirements-installer.txt",
             "requirements-installer.lock",
+            "requirements-dev.lock",
+            "airflow/tests/Dockerfile",
+            "airflow/tests/Dockerfile.dockerignore",
         ] {
             copy(&repository.join(name), &root.path().join("tree").join(name));
         }
