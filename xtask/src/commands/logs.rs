@@ -38,9 +38,10 @@ pub(crate) fn run(context: &Context, args: &cli::Logs) -> Result<ExitCode> {
     Ok(exit_code(status))
 }
 
-/// Not the webserver's own healthcheck, which says the same every 5 seconds.
+/// Not the healthchecks of webserver and scheduler, which come from inside their
+/// containers and say the same every 5 seconds.
 fn is_news(line: &str) -> bool {
-    !(line.contains("\"GET /health HTTP/1.1\" 200") && line.contains("\"curl/"))
+    !(line.contains(" 127.0.0.1 - - [") && line.contains("] \"GET /health HTTP/1.1\" 200 "))
 }
 
 #[cfg(test)]
@@ -49,15 +50,15 @@ mod tests {
 
     #[test]
     fn only_healthchecks_that_went_well_are_left_out() {
-        let line = |what: &str, status: u16, agent: &str| {
+        let line = |from: &str, what: &str, status: u16| {
             format!(
-                "airflow-webserver_1  | 2026-01-01T00:00:00Z 127.0.0.1 - - \
-                 [01/Jan/2026:00:00:00 +0000] \"GET {what} HTTP/1.1\" {status} 318 \"-\" \"{agent}\""
+                "airflow-scheduler_1  | 2026-01-01T00:00:00Z {from} - - [01/Jan/2026:00:00:00 \
+                 +0000] \"GET {what} HTTP/1.1\" {status} 318 \"-\" \"curl/7.88.1\""
             )
         };
-        assert!(!is_news(&line("/health", 200, "curl/7.88.1")));
-        assert!(is_news(&line("/health", 500, "curl/7.88.1")));
-        assert!(is_news(&line("/health", 200, "Mozilla/5.0")));
-        assert!(is_news(&line("/home", 200, "curl/7.88.1")));
+        assert!(!is_news(&line("127.0.0.1", "/health", 200)));
+        assert!(is_news(&line("127.0.0.1", "/health", 500)));
+        assert!(is_news(&line("172.18.0.1", "/health", 200)));
+        assert!(is_news(&line("127.0.0.1", "/home", 200)));
     }
 }
