@@ -67,6 +67,8 @@ pub(crate) struct ImportError {
     pub(crate) filename: String,
     /// Python's traceback.
     pub(crate) stack_trace: String,
+    /// When the file was last read, ISO 8601.
+    pub(crate) timestamp: Option<String>,
 }
 
 /// A DAG run.

@@ -134,9 +134,10 @@ fn up_parts(
 
 fn wait_for_the_truth(context: &Context, settings: &Settings, deploy: &Deploy) -> Result<Truth> {
     let api = Api::new(settings);
+    let code = context.workspace.dag_code();
     context.term.task(
         "heartbeat fresh, no import errors, expected DAGs there",
-        || wait_for_truth(&api, &deploy.airflow.dags, AIRFLOW_LIMIT),
+        || wait_for_truth(&api, &deploy.airflow.dags, &code, AIRFLOW_LIMIT),
     )
 }
 
