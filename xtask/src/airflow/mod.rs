@@ -1,9 +1,11 @@
 //! What only Airflow knows, asked through its stable REST API.
 
 mod api;
+mod guard;
 mod health;
 mod run;
 
 pub(crate) use api::{Api, DagRun};
+pub(crate) use guard::foretell;
 pub(crate) use health::{Truth, wait_for_truth};
 pub(crate) use run::{Follow, Outcome, follow};

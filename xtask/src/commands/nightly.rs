@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
+use jiff::Timestamp;
 use serde_json::json;
 
 use super::{print_json, status};
-use crate::airflow::{Api, DagRun, Follow, Outcome, Truth, follow};
+use crate::airflow::{Api, DagRun, Follow, Outcome, Truth, follow, foretell};
 use crate::cli;
 use crate::context::Context;
 use crate::error::Failure;
@@ -42,9 +43,14 @@ pub(crate) fn run(context: &Context, args: &cli::Nightly) -> Result<ExitCode> {
         "full_refresh": args.full,
     });
     if args.dry.dry_run {
+        let follow = if args.no_wait { "" } else { " and follow it" };
         context
             .term
-            .say(&format!("would start {dag} with {conf} and follow it"));
+            .say(&format!("would start {dag} with {conf}{follow}"));
+        let permitted = settings.or("ETL_ALLOW_BUSINESS_HOURS_OVERRIDE", "false") == "true";
+        if let Some(word) = foretell(Timestamp::now(), args.ignore_business_hours, permitted) {
+            context.term.say(&word);
+        }
         return Ok(ExitCode::SUCCESS);
     }
     let started = api.trigger(dag, &conf)?;
