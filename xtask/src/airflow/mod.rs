@@ -3,9 +3,11 @@
 mod api;
 mod guard;
 mod health;
+mod log;
 mod run;
 
 pub(crate) use api::{Api, DagRun};
 pub(crate) use guard::foretell;
 pub(crate) use health::{Truth, wait_for_truth};
+pub(crate) use log::Essence;
 pub(crate) use run::{Follow, Outcome, follow};

@@ -11,4 +11,4 @@ mod term;
 pub(crate) use machine::{Captured, Machine};
 pub(crate) use signals::{INTERRUPTED, LastWord, forward_interrupts, interrupted};
 pub(crate) use step::Step;
-pub(crate) use term::{Term, millis, plural};
+pub(crate) use term::{Drawing, Term, millis, plural};
