@@ -209,6 +209,27 @@ fn a_dry_run_foretells_the_guard_and_starts_nothing() {
     assert_eq!(airflow.posted(), [serde_json::Value::Null; 0]);
 }
 
+#[test]
+fn status_tells_where_the_last_run_failed() {
+    let (bench, airflow) = night();
+    airflow.run("manual__1", "failed");
+    airflow.task("guard", "success", "");
+    airflow.task("load", "failed", "");
+    airflow.task("notify", "failed", "");
+    let status = bench.run(&["status"]);
+    let expected = "last run  failed  manual__1  Sun 2026-11-22 21:00 CST\n          \
+                    load failed first; airflow/NIGHTLY_RUN.md says what mends it\n";
+    assert!(status.stdout.ends_with(expected), "{}", status.stdout);
+    let failed_task = |bench: &Bench| {
+        let json = bench.run(&["status", "--json"]);
+        let told: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+        told["last_run"]["failed_task"].clone()
+    };
+    assert_eq!(failed_task(&bench), "load");
+    airflow.run("manual__2", "success");
+    assert_eq!(failed_task(&bench), serde_json::Value::Null);
+}
+
 /// A checkout whose services run, where `compose` says what Compose does.
 fn starting(compose: &str) -> Bench {
     let services = [

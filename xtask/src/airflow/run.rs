@@ -55,6 +55,12 @@ impl Outcome {
     }
 }
 
+/// The task of a run that failed first, in the order of the DAG.
+pub(crate) fn first_failed_of(api: &Api, dag: &str, run: &str) -> Result<Option<String>> {
+    let tasks = in_order(api.tasks(dag, run)?, &api.plan(dag)?);
+    Ok(first_failed(&tasks).map(|task| task.task_id.clone()))
+}
+
 /// Follows a run to its end. On a terminal the tree is drawn in place;
 /// elsewhere each change of state is a line.
 pub(crate) fn follow(api: &Api, machine: &Machine, what: &Follow<'_>) -> Result<Outcome> {
