@@ -80,6 +80,9 @@ pub(crate) enum Command {
     /// 06:00 and 20:59 Central. --ignore-business-hours asks it to make an
     /// exception, which it grants only where
     /// ETL_ALLOW_BUSINESS_HOURS_OVERRIDE=true in .env.
+    ///
+    /// Ctrl-C stops watching, not the run; --follow comes back to it, and shows
+    /// a run that the schedule or somebody else started.
     Nightly(Nightly),
     /// Run the ETL's own command line in the stack
     ///
@@ -219,6 +222,12 @@ pub(crate) struct Logs {
 
 #[derive(Debug, Args)]
 pub(crate) struct Nightly {
+    /// Follow the run that is queued or running, instead of starting one
+    #[arg(
+        long,
+        conflicts_with_all = ["ignore_business_hours", "full", "no_wait", "dry_run"]
+    )]
+    pub(crate) follow: bool,
     /// Ask the guard to let the run start in business hours
     #[arg(long)]
     pub(crate) ignore_business_hours: bool,

@@ -26,7 +26,13 @@ fn main() -> ExitCode {
             let shown = error::show(&error);
             // Nobody is left to tell when standard error is gone.
             write!(std::io::stderr(), "{}", shown.text).ok();
-            ExitCode::from(shown.status)
+            match exec::interrupted() {
+                Some(word) => {
+                    writeln!(std::io::stderr(), "{word}").ok();
+                    ExitCode::from(exec::INTERRUPTED)
+                }
+                None => ExitCode::from(shown.status),
+            }
         }
     }
 }

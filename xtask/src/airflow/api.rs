@@ -67,6 +67,8 @@ pub(crate) struct ImportError {
     pub(crate) filename: String,
     /// Python's traceback.
     pub(crate) stack_trace: String,
+    /// When the file was last read, ISO 8601.
+    pub(crate) timestamp: Option<String>,
 }
 
 /// A DAG run.
@@ -93,10 +95,23 @@ pub(crate) struct TaskInstance {
     pub(crate) state: Option<String>,
     /// Seconds of the last try.
     pub(crate) duration: Option<f64>,
-    /// ISO 8601.
+    /// ISO 8601; of the last try.
     pub(crate) start_date: Option<String>,
-    /// From 1; 0 before the first.
+    /// ISO 8601; of the last try.
+    pub(crate) end_date: Option<String>,
+    /// From 1; 0 before the first. While a task waits to be tried again it is
+    /// the try that failed.
     pub(crate) try_number: u32,
+}
+
+/// A task as the DAG has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Task {
+    /// Its id.
+    pub(crate) id: String,
+    /// How long after a failed try the next one starts; `None` where that grows
+    /// with each try.
+    pub(crate) retry_delay: Option<Duration>,
 }
 
 impl Api {
@@ -174,29 +189,43 @@ impl Api {
         Ok(page.task_instances)
     }
 
-    /// Ids of a DAG's tasks, in the order in which they run.
-    pub(crate) fn task_order(&self, dag: &str) -> Result<Vec<String>> {
+    /// A DAG's tasks, in the order in which they run.
+    pub(crate) fn plan(&self, dag: &str) -> Result<Vec<Task>> {
         #[derive(Deserialize)]
         struct Page {
-            tasks: Vec<Task>,
+            tasks: Vec<Entry>,
         }
         #[derive(Deserialize)]
-        struct Task {
+        struct Entry {
             task_id: String,
             downstream_task_ids: Vec<String>,
+            retry_delay: Option<Delta>,
+            #[serde(default)]
+            retry_exponential_backoff: bool,
+        }
+        #[derive(Deserialize)]
+        struct Delta {
+            days: u64,
+            seconds: u64,
         }
         let page: Page = self.get(&format!("/api/v1/dags/{dag}/tasks"), "list the DAG's tasks")?;
         let mut left = page.tasks;
-        let mut order = Vec::new();
+        let mut plan = Vec::new();
         // A task comes when none of those that are left leads to it.
         while let Some(at) = left.iter().position(|task| {
             !left
                 .iter()
                 .any(|other| other.downstream_task_ids.contains(&task.task_id))
         }) {
-            order.push(left.remove(at).task_id);
+            let task = left.remove(at);
+            let delay = task.retry_delay.filter(|_| !task.retry_exponential_backoff);
+            plan.push(Task {
+                id: task.task_id,
+                retry_delay: delay
+                    .map(|delta| Duration::from_secs(delta.days * 24 * 60 * 60 + delta.seconds)),
+            });
         }
-        Ok(order)
+        Ok(plan)
     }
 
     /// Starts a run.
@@ -225,6 +254,11 @@ impl Api {
             .call();
         let mut response = response
             .map_err(|error| unreachable_at(&self.url, "read the task's log", error.into()))?;
+        anyhow::ensure!(
+            response.status().is_success(),
+            "failed to read the task's log: Airflow answers {}",
+            response.status().as_u16()
+        );
         response
             .body_mut()
             .read_to_string()

@@ -1,16 +1,24 @@
 //! Whether Airflow is really up: `/health` answers 200 with a dead scheduler,
 //! so it tells only part.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::api::Api;
 use crate::error::Failure;
 
 const POLL: Duration = Duration::from_millis(500);
+/// How long an import error from before a change is waited out: twice the 30 s
+/// after which Airflow has read a changed file again (DAG_DIR_LIST_INTERVAL in
+/// docker-compose.yml, and Airflow's own min_file_process_interval).
+const READ_AGAIN: Duration = Duration::from_secs(60);
 /// Lines of a traceback that a failure repeats.
 const TRACE_LINES: usize = 6;
 
@@ -25,6 +33,9 @@ pub(crate) struct Truth {
     pub(crate) heartbeat: Option<String>,
     /// File and last lines of the traceback of each DAG file that fails.
     pub(crate) import_errors: Vec<(String, String)>,
+    /// When the newest of them was met.
+    #[serde(skip)]
+    pub(crate) last_import_error: Option<Timestamp>,
     /// Expected DAGs that are not there.
     pub(crate) missing_dags: Vec<String>,
     /// DAGs that are there.
@@ -46,6 +57,10 @@ impl Truth {
             metadata: healthy(&health.metadatabase.status),
             scheduler: healthy(&health.scheduler.status),
             heartbeat: health.scheduler.latest_scheduler_heartbeat,
+            last_import_error: import_errors
+                .iter()
+                .filter_map(|e| e.timestamp.as_deref()?.parse().ok())
+                .max(),
             import_errors: import_errors
                 .into_iter()
                 .map(|e| (e.filename, last_lines(&e.stack_trace)))
@@ -119,20 +134,68 @@ impl Truth {
 
 /// Waits until the truth holds.
 ///
-/// An import error ends the wait at once: no time mends it.
-pub(crate) fn wait_for_truth(api: &Api, expected: &[String], limit: Duration) -> Result<Truth> {
+/// An import error of the files below `code` as they are now ends the wait at
+/// once: no time mends it. One from before they last changed may be mended
+/// already, which Airflow knows only when it has read them again.
+pub(crate) fn wait_for_truth(
+    api: &Api,
+    expected: &[String],
+    code: &[PathBuf],
+    limit: Duration,
+) -> Result<Truth> {
     let started = Instant::now();
     loop {
         let truth = Truth::read(api, expected);
         match truth {
             Ok(truth) if truth.holds() => return Ok(truth),
-            Ok(truth) if !truth.import_errors.is_empty() || started.elapsed() > limit => {
+            Ok(truth)
+                if started.elapsed() > limit
+                    || (!truth.import_errors.is_empty()
+                        && is_last_word(
+                            truth.last_import_error,
+                            last_change(code),
+                            started.elapsed(),
+                        )) =>
+            {
                 return Err(truth.failure().into());
             }
             Err(error) if started.elapsed() > limit => return Err(error),
             _ => thread::sleep(POLL),
         }
     }
+}
+
+/// Whether an import error met at `met` tells of the code that was last changed
+/// at `changed`, or stands for longer than Airflow needs to read it again.
+fn is_last_word(met: Option<Timestamp>, changed: Option<Timestamp>, waited: Duration) -> bool {
+    let is_old = met.zip(changed).is_some_and(|(met, changed)| met < changed);
+    !is_old || waited > READ_AGAIN
+}
+
+/// When Python below any of `folders` was last written, moved, added or
+/// removed; `None` where nothing can be read. The time of the inode's change:
+/// that of its content is carried over by `mv`, `cp -p` and `rsync`.
+fn last_change(folders: &[PathBuf]) -> Option<Timestamp> {
+    let changed = |path: &Path| {
+        let metadata = fs::metadata(path).ok()?;
+        let nanoseconds = i32::try_from(metadata.ctime_nsec()).ok()?;
+        Timestamp::new(metadata.ctime(), nanoseconds).ok()
+    };
+    let mut newest = None;
+    let mut left = folders.to_vec();
+    while let Some(path) = left.pop() {
+        if path.ends_with("__pycache__") {
+            continue;
+        }
+        // A folder knows of what was removed from it.
+        if let Ok(entries) = fs::read_dir(&path) {
+            left.extend(entries.flatten().map(|entry| entry.path()));
+        } else if path.extension().is_none_or(|extension| extension != "py") {
+            continue;
+        }
+        newest = newest.max(changed(&path));
+    }
+    newest
 }
 
 fn last_lines(trace: &str) -> String {
@@ -150,6 +213,7 @@ mod tests {
             scheduler: true,
             heartbeat: Some("2026-01-01T00:00:00+00:00".into()),
             import_errors: vec![],
+            last_import_error: None,
             missing_dags: vec![],
             dags: vec!["etl_pipeline".into()],
             paused: vec![],
@@ -194,5 +258,55 @@ mod tests {
             assert!(!truth.holds());
             assert_eq!(truth.failure().to_string(), message);
         }
+    }
+
+    #[test]
+    fn an_import_error_from_before_a_change_is_waited_out() {
+        let at = |second| Some(Timestamp::from_second(second).unwrap());
+        let (soon, late) = (Duration::from_secs(1), Duration::from_secs(61));
+        for (met, changed, waited, is_last) in [
+            (at(100), at(99), soon, true),
+            (at(100), at(100), soon, true),
+            (at(100), at(101), soon, false),
+            (at(100), at(101), late, true),
+            // Nothing tells that it is old.
+            (None, at(101), soon, true),
+            (at(100), None, soon, true),
+        ] {
+            assert_eq!(
+                is_last_word(met, changed, waited),
+                is_last,
+                "{met:?} {changed:?} {waited:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn code_changes_when_python_is_written_moved_or_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("dags");
+        fs::create_dir_all(folder.join("__pycache__")).unwrap();
+        let folders = [folder.clone(), root.path().join("not there")];
+        // The kernel stamps files by the ticks of its clock.
+        let tick = || thread::sleep(Duration::from_millis(20));
+        let mut before = last_change(&folders).unwrap();
+        let mut has_changed = || {
+            let now = last_change(&folders).unwrap();
+            tick();
+            let changed = now > before;
+            before = now;
+            changed
+        };
+        tick();
+        fs::write(folder.join("__pycache__/a.pyc"), "").unwrap();
+        assert!(!has_changed());
+        fs::write(folder.join("a.py"), "").unwrap();
+        assert!(has_changed());
+        fs::write(folder.join("a.py"), "import airflow").unwrap();
+        assert!(has_changed());
+        fs::remove_file(folder.join("a.py")).unwrap();
+        assert!(has_changed());
+        assert!(!has_changed());
+        assert_eq!(last_change(&[root.path().join("not there")]), None);
     }
 }

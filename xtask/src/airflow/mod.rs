@@ -1,9 +1,13 @@
 //! What only Airflow knows, asked through its stable REST API.
 
 mod api;
+mod guard;
 mod health;
+mod log;
 mod run;
 
 pub(crate) use api::{Api, DagRun};
+pub(crate) use guard::foretell;
 pub(crate) use health::{Truth, wait_for_truth};
-pub(crate) use run::{Follow, Outcome, follow};
+pub(crate) use log::Essence;
+pub(crate) use run::{Follow, Outcome, first_failed_of, follow};

@@ -1,15 +1,21 @@
 //! Following a DAG run: its tasks as a live tree, its state as the result.
 
-use std::io::Write;
+use std::collections::HashMap;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
+use jiff::{SignedDuration, Timestamp};
 
-use super::api::{Api, DagRun, TaskInstance};
-use crate::exec::{Term, millis};
+use super::api::{Api, DagRun, Task, TaskInstance};
+use super::guard::ZONE;
+use super::log::Essence;
+use crate::exec::{Drawing, Machine, Term, millis};
 
 const POLL: Duration = Duration::from_millis(1000);
+/// The task that fails in every run that another task made red, after it has
+/// told why: `notify` in `airflow/dags/etl_pipeline_tasks.py`.
+const TELLER: &str = "notify";
 
 /// What to follow.
 #[derive(Debug)]
@@ -18,8 +24,8 @@ pub(crate) struct Follow<'a> {
     pub(crate) dag: &'a str,
     /// The run's id.
     pub(crate) run: &'a str,
-    /// Its tasks in order.
-    pub(crate) order: &'a [String],
+    /// The DAG's tasks in order.
+    pub(crate) plan: &'a [Task],
 }
 
 /// How a run ended.
@@ -39,26 +45,44 @@ impl Outcome {
 
     /// The first task that failed by itself.
     pub(crate) fn first_failed(&self) -> Option<&TaskInstance> {
-        self.tasks
-            .iter()
-            .find(|task| task.state.as_deref() == Some("failed"))
+        first_failed(&self.tasks)
     }
+
+    /// The task that is red only because it tells of the first one.
+    pub(crate) fn teller(&self) -> Option<&TaskInstance> {
+        let tells = |task: &&TaskInstance| tells_of(task, &self.tasks).is_some();
+        self.tasks.iter().find(tells)
+    }
+}
+
+/// The task of a run that failed first, in the order of the DAG.
+pub(crate) fn first_failed_of(api: &Api, dag: &str, run: &str) -> Result<Option<String>> {
+    let tasks = in_order(api.tasks(dag, run)?, &api.plan(dag)?);
+    Ok(first_failed(&tasks).map(|task| task.task_id.clone()))
 }
 
 /// Follows a run to its end. On a terminal the tree is drawn in place;
 /// elsewhere each change of state is a line.
-pub(crate) fn follow(api: &Api, term: &Term, what: &Follow<'_>) -> Result<Outcome> {
-    let mut drawn = 0;
+pub(crate) fn follow(api: &Api, machine: &Machine, what: &Follow<'_>) -> Result<Outcome> {
+    let term = machine.term();
+    let mut drawing = Drawing::default();
+    let mut reasons = Reasons::default();
     let mut before: Vec<TaskInstance> = Vec::new();
     loop {
         // The run first: tasks read after a final state are final as well.
         let run = api.run(what.dag, what.run)?;
-        let tasks = in_order(api.tasks(what.dag, what.run)?, what.order);
+        let tasks = in_order(api.tasks(what.dag, what.run)?, what.plan);
         let ended = ["success", "failed"].contains(&run.state.as_str());
+        reasons.ask(api, machine, what, &tasks);
+        let view = View {
+            plan: what.plan,
+            tasks: &tasks,
+            reasons: &reasons,
+        };
         if term.is_live() {
-            drawn = draw(term, &run, &tasks, drawn);
+            drawing.draw(term, &view.tree(term, &run));
         } else {
-            for line in changes(&before, &tasks) {
+            for line in view.changes(&before) {
                 term.say(&line);
             }
         }
@@ -70,90 +94,156 @@ pub(crate) fn follow(api: &Api, term: &Term, what: &Follow<'_>) -> Result<Outcom
     }
 }
 
-fn in_order(mut tasks: Vec<TaskInstance>, order: &[String]) -> Vec<TaskInstance> {
+fn in_order(mut tasks: Vec<TaskInstance>, plan: &[Task]) -> Vec<TaskInstance> {
     tasks.sort_by_key(|task| {
-        order
-            .iter()
-            .position(|id| *id == task.task_id)
+        plan.iter()
+            .position(|planned| planned.id == task.task_id)
             .unwrap_or(usize::MAX)
     });
     tasks
 }
 
-/// Draws over the `drawn` lines of the last time; gives how many it drew.
-fn draw(term: &Term, run: &DagRun, tasks: &[TaskInstance], drawn: usize) -> usize {
-    let mut lines = vec![format!("{}  {}", term.bold(&run.dag_run_id), run.state)];
-    for (at, task) in tasks.iter().enumerate() {
-        let branch = if at + 1 == tasks.len() {
-            "└─"
-        } else {
-            "├─"
-        };
-        lines.push(format!("{branch} {}", row(term, task)));
-    }
-    let mut out = std::io::stderr().lock();
-    if drawn > 0 {
-        write!(out, "\x1b[{drawn}A").ok();
-    }
-    for line in &lines {
-        writeln!(out, "\x1b[2K{line}").ok();
-    }
-    lines.len()
+fn first_failed(tasks: &[TaskInstance]) -> Option<&TaskInstance> {
+    tasks
+        .iter()
+        .find(|task| task.state.as_deref() == Some("failed"))
 }
 
-fn row(term: &Term, task: &TaskInstance) -> String {
-    let state = word(task);
-    let took = task
-        .duration
-        .map(|s| millis(Duration::from_secs_f64(s.max(0.0))))
-        .unwrap_or_default();
-    let name = format!("{:<16}", task.task_id);
-    format!("{} {name} {state:<18} {}", mark(&state), term.dim(&took))
+/// The first failed task, where `task` is the one that failed to tell of it.
+fn tells_of<'t>(task: &TaskInstance, tasks: &'t [TaskInstance]) -> Option<&'t TaskInstance> {
+    let is_red = task.task_id == TELLER && task.state.as_deref() == Some("failed");
+    first_failed(tasks).filter(|first| is_red && first.task_id != TELLER)
 }
 
-/// One line for each task whose state is not what it was.
-fn changes(before: &[TaskInstance], now: &[TaskInstance]) -> Vec<String> {
-    now.iter()
-        .filter(|task| task.state.is_some())
-        .filter(|task| {
-            before
-                .iter()
-                .find(|b| b.task_id == task.task_id)
-                .is_none_or(|b| b.state != task.state)
-        })
-        .map(|task| {
-            let state = word(task);
+/// Why tries failed that are to be repeated, by task and try; asked once each.
+#[derive(Debug, Default)]
+struct Reasons(HashMap<(String, u32), Option<String>>);
+
+impl Reasons {
+    fn ask(&mut self, api: &Api, machine: &Machine, what: &Follow<'_>, tasks: &[TaskInstance]) {
+        for task in tasks.iter().filter(|task| waits_to_retry(task)) {
+            let attempt = (task.task_id.clone(), task.try_number);
+            self.0.entry(attempt).or_insert_with(|| {
+                // The log is a help; what counts is the state.
+                let log = api
+                    .log(what.dag, what.run, &task.task_id, task.try_number)
+                    .ok()?;
+                let reason = Essence::of(&log).reason()?;
+                Some(machine.redact(&reason))
+            });
+        }
+    }
+
+    fn of(&self, task: &TaskInstance) -> Option<&str> {
+        if !waits_to_retry(task) {
+            return None;
+        }
+        let attempt = (task.task_id.clone(), task.try_number);
+        self.0.get(&attempt)?.as_deref()
+    }
+}
+
+fn waits_to_retry(task: &TaskInstance) -> bool {
+    task.state.as_deref() == Some("up_for_retry")
+}
+
+/// A run's tasks as a person sees them.
+struct View<'a> {
+    plan: &'a [Task],
+    tasks: &'a [TaskInstance],
+    reasons: &'a Reasons,
+}
+
+impl View<'_> {
+    /// All of it, the run first.
+    fn tree(&self, term: &Term, run: &DagRun) -> Vec<String> {
+        let mut lines = vec![format!("{}  {}", term.bold(&run.dag_run_id), run.state)];
+        for (at, task) in self.tasks.iter().enumerate() {
+            let (branch, trunk) = if at + 1 == self.tasks.len() {
+                ("└─", "  ")
+            } else {
+                ("├─", "│ ")
+            };
+            lines.push(format!("{branch} {}", self.row(term, task)));
+            if let Some(reason) = self.reasons.of(task) {
+                lines.push(format!("{trunk}   | {}", term.dim(reason)));
+            }
+        }
+        lines
+    }
+
+    fn row(&self, term: &Term, task: &TaskInstance) -> String {
+        let (mark, name, words) = (mark(task), &task.task_id, self.words(task));
+        match task.duration {
+            Some(s) => {
+                let took = millis(Duration::from_secs_f64(s.max(0.0)));
+                format!("{mark} {name:<16} {words:<18} {}", term.dim(&took))
+            }
+            None => format!("{mark} {name:<16} {words}"),
+        }
+    }
+
+    /// One line for each task whose state is not what it was, and one for the
+    /// reason of a failed try.
+    fn changes(&self, before: &[TaskInstance]) -> Vec<String> {
+        let mut lines = Vec::new();
+        for task in self.tasks.iter().filter(|task| task.state.is_some()) {
+            let was = before.iter().find(|b| b.task_id == task.task_id);
+            if was.is_some_and(|was| was.state == task.state) {
+                continue;
+            }
             let took = match task.duration {
-                Some(s) if is_final(&state) => {
+                Some(s) if is_final(task) => {
                     format!("  {}", millis(Duration::from_secs_f64(s.max(0.0))))
                 }
                 _ => String::new(),
             };
-            format!("{} {:<16} {state}{took}", mark(&state), task.task_id)
-        })
-        .collect()
-}
+            let (mark, name, words) = (mark(task), &task.task_id, self.words(task));
+            lines.push(format!("{mark} {name:<16} {words}{took}"));
+            lines.extend(self.reasons.of(task).map(|why| format!("  | {why}")));
+        }
+        lines
+    }
 
-fn word(task: &TaskInstance) -> String {
-    match task.state.as_deref() {
-        None => "–".to_owned(),
-        Some("up_for_reschedule") => "waiting".to_owned(),
-        Some("up_for_retry") => "waiting to retry".to_owned(),
-        Some("upstream_failed") => "not run".to_owned(),
-        Some(state) => state.to_owned(),
+    fn words(&self, task: &TaskInstance) -> String {
+        let attempt = task.try_number;
+        match task.state.as_deref() {
+            None => "–".to_owned(),
+            Some("up_for_reschedule") => "waiting".to_owned(),
+            Some("up_for_retry") => match self.next_try(task) {
+                Some(at) => format!("waiting to retry at {at} (try {attempt} failed)"),
+                None => format!("waiting to retry (try {attempt} failed)"),
+            },
+            Some("running") if attempt > 1 => format!("running (try {attempt})"),
+            Some("upstream_failed") => "not run".to_owned(),
+            Some(state) => match tells_of(task, self.tasks) {
+                Some(first) => format!("{state} (tells of {})", first.task_id),
+                None => state.to_owned(),
+            },
+        }
+    }
+
+    /// When a failed try is repeated, by the clinic's clock.
+    fn next_try(&self, task: &TaskInstance) -> Option<String> {
+        let planned = self.plan.iter().find(|p| p.id == task.task_id)?;
+        let ended: Timestamp = task.end_date.as_deref()?.parse().ok()?;
+        let delay = SignedDuration::try_from(planned.retry_delay?).ok()?;
+        let next = ended.checked_add(delay).ok()?.in_tz(ZONE).ok()?;
+        Some(next.strftime("%H:%M %Z").to_string())
     }
 }
 
-fn is_final(word: &str) -> bool {
-    ["success", "failed", "skipped", "not run"].contains(&word)
+fn is_final(task: &TaskInstance) -> bool {
+    let states = ["success", "failed", "skipped", "upstream_failed"];
+    task.state.as_deref().is_some_and(|s| states.contains(&s))
 }
 
-fn mark(word: &str) -> &'static str {
-    match word {
-        "success" => "✓",
-        "failed" => "✗",
-        "running" => "▶",
-        "skipped" | "not run" => "↷",
+fn mark(task: &TaskInstance) -> &'static str {
+    match task.state.as_deref() {
+        Some("success") => "✓",
+        Some("failed") => "✗",
+        Some("running") => "▶",
+        Some("skipped" | "upstream_failed") => "↷",
         _ => "·",
     }
 }
@@ -168,8 +258,27 @@ mod tests {
             state: state.map(Into::into),
             duration,
             start_date: None,
+            end_date: None,
             try_number: 1,
         }
+    }
+
+    fn planned(ids: &[&str]) -> Vec<Task> {
+        ids.iter()
+            .map(|&id| Task {
+                id: id.into(),
+                retry_delay: Some(Duration::from_secs(300)),
+            })
+            .collect()
+    }
+
+    fn changes(before: &[TaskInstance], now: &[TaskInstance], reasons: &Reasons) -> Vec<String> {
+        let view = View {
+            plan: &planned(&["load"]),
+            tasks: now,
+            reasons,
+        };
+        view.changes(before)
     }
 
     #[test]
@@ -184,18 +293,18 @@ mod tests {
             task("dbt", None, None),
         ];
         assert_eq!(
-            changes(&before, &now),
+            changes(&before, &now, &Reasons::default()),
             [
                 "✓ guard            success  1.2 s",
                 "· load             queued"
             ]
         );
-        assert_eq!(changes(&now, &now), [""; 0]);
+        assert_eq!(changes(&now, &now, &Reasons::default()), [""; 0]);
     }
 
     #[test]
     fn tasks_come_in_the_order_in_which_they_run() {
-        let order = ["a".to_owned(), "b".to_owned()];
+        let order = planned(&["a", "b"]);
         let sorted = in_order(
             vec![
                 task("new", None, None),
@@ -206,5 +315,93 @@ mod tests {
         );
         let ids: Vec<_> = sorted.iter().map(|t| t.task_id.as_str()).collect();
         assert_eq!(ids, ["a", "b", "new"]);
+    }
+
+    #[test]
+    fn a_try_that_is_repeated_tells_when_and_why() {
+        let mut retried = task("load", Some("up_for_retry"), Some(1.0));
+        retried.end_date = Some("2026-11-23T03:00:01+00:00".into());
+        let mut reasons = Reasons::default();
+        let why = Some("ValueError: no".to_owned());
+        reasons.0.insert(("load".to_owned(), 1), why);
+        assert_eq!(
+            changes(&[], std::slice::from_ref(&retried), &reasons),
+            [
+                "· load             waiting to retry at 21:05 CST (try 1 failed)",
+                "  | ValueError: no"
+            ]
+        );
+        // As much as is known.
+        retried.end_date = None;
+        retried.try_number = 2;
+        assert_eq!(
+            changes(&[], std::slice::from_ref(&retried), &reasons),
+            ["· load             waiting to retry (try 2 failed)"]
+        );
+        retried.state = Some("running".into());
+        assert_eq!(
+            changes(&[], &[retried], &reasons),
+            ["▶ load             running (try 2)"]
+        );
+    }
+
+    #[test]
+    fn the_tree_has_the_reason_below_its_task() {
+        let mut reasons = Reasons::default();
+        for id in ["load", "dbt"] {
+            let why = Some("ValueError: no".to_owned());
+            reasons.0.insert((id.to_owned(), 1), why);
+        }
+        let tasks = ["load", "dbt"].map(|id| task(id, Some("up_for_retry"), None));
+        let view = View {
+            plan: &[],
+            tasks: &tasks,
+            reasons: &reasons,
+        };
+        let run = DagRun {
+            dag_run_id: "manual__1".into(),
+            state: "running".into(),
+            run_type: "manual".into(),
+            start_date: None,
+            end_date: None,
+        };
+        assert_eq!(
+            view.tree(&Term::new(false), &run),
+            [
+                "manual__1  running",
+                "├─ · load             waiting to retry (try 1 failed)",
+                "│    | ValueError: no",
+                "└─ · dbt              waiting to retry (try 1 failed)",
+                "     | ValueError: no",
+            ]
+        );
+    }
+
+    #[test]
+    fn notify_is_no_second_defect() {
+        let red = |ids: [(&str, &str); 3]| ids.map(|(id, state)| task(id, Some(state), None));
+        let refused = red([
+            ("guard", "failed"),
+            ("load", "upstream_failed"),
+            ("notify", "failed"),
+        ]);
+        assert_eq!(
+            changes(&[], &refused, &Reasons::default()),
+            [
+                "✗ guard            failed",
+                "↷ load             not run",
+                "✗ notify           failed (tells of guard)"
+            ]
+        );
+        // Alone it is a defect like any other.
+        let alone = red([
+            ("guard", "success"),
+            ("load", "success"),
+            ("notify", "failed"),
+        ]);
+        assert_eq!(
+            changes(&alone[..2], &alone, &Reasons::default()),
+            ["✗ notify           failed"]
+        );
     }
 }

@@ -1,18 +1,24 @@
-//! `nightly`: starts the nightly run and follows it to its end.
+//! `nightly`: starts the nightly run, or finds the one that is active, and
+//! follows it to its end.
 
 use std::process::ExitCode;
 
 use anyhow::Result;
+use jiff::Timestamp;
 use serde_json::json;
 
 use super::{print_json, status};
-use crate::airflow::{Api, DagRun, Follow, Outcome, Truth, follow};
+use crate::airflow::{Api, DagRun, Essence, Follow, Outcome, Truth, follow, foretell};
 use crate::cli;
+use crate::config::Settings;
 use crate::context::Context;
 use crate::error::Failure;
+use crate::exec::LastWord;
 
 /// Lines of a failed task's log that are shown.
 const LOG_LINES: usize = 25;
+/// The command that comes back to a run that goes on.
+const FOLLOW: &str = "cargo xtask nightly --follow";
 
 pub(crate) fn run(context: &Context, args: &cli::Nightly) -> Result<ExitCode> {
     let deploy = context.deploy()?;
@@ -20,17 +26,78 @@ pub(crate) fn run(context: &Context, args: &cli::Nightly) -> Result<ExitCode> {
     let api = Api::new(&settings);
     let dag = &deploy.airflow.nightly;
     let truth = Truth::read(&api, &deploy.airflow.dags)?;
+    let run = if args.follow {
+        Some(join(context, &api, dag, &truth)?)
+    } else {
+        start(context, &api, &settings, dag, &truth, args)?
+    };
+    let Some(run) = run else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let (verb, run) = (
+        if args.follow { "following" } else { "started" },
+        run.dag_run_id.as_str(),
+    );
+    context.term.say(&format!(
+        "{verb} {run}; see {}/dags/{dag}/grid",
+        settings.webserver_url()
+    ));
+    if args.no_wait {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let outcome = watch(context, &api, dag, run)?;
+    if args.json {
+        print_json(&as_json(&outcome))?;
+    }
+    if outcome.is_success() {
+        context.term.done(&format!("{run} ended in success"));
+        return Ok(ExitCode::SUCCESS);
+    }
+    show_failure(context, &api, dag, &outcome);
+    Ok(ExitCode::FAILURE)
+}
+
+/// The run that is active.
+fn join(context: &Context, api: &Api, dag: &str, truth: &Truth) -> Result<DagRun> {
+    let Some(run) = active(api, dag)? else {
+        return Err(
+            Failure::user("failed to follow a run: none is queued or running")
+                .hint("cargo xtask nightly starts one; cargo xtask status tells of the last")
+                .into(),
+        );
+    };
+    // What stops a run from going on does not stop anyone from looking.
+    if !truth.holds() {
+        context.term.warn(&truth.failure().to_string());
+    }
+    if truth.paused.iter().any(|paused| paused == dag) {
+        context.term.warn(&format!(
+            "{dag} is paused; the run goes on after: cargo xtask airflow -- dags unpause {dag}"
+        ));
+    }
+    Ok(run)
+}
+
+/// Starts a run; `None` where it would only be started.
+fn start(
+    context: &Context,
+    api: &Api,
+    settings: &Settings,
+    dag: &str,
+    truth: &Truth,
+    args: &cli::Nightly,
+) -> Result<Option<DagRun>> {
     if !truth.holds() {
         return Err(truth.failure().into());
     }
-    if truth.paused.contains(dag) {
+    if truth.paused.iter().any(|paused| paused == dag) {
         return Err(
             Failure::user(format!("failed to start the run: {dag} is paused"))
                 .hint(format!("cargo xtask airflow -- dags unpause {dag}"))
                 .into(),
         );
     }
-    if let Some(active) = active(&api, dag)? {
+    if let Some(active) = active(api, dag)? {
         let waits = api
             .tasks(dag, &active.dag_run_id)?
             .iter()
@@ -42,41 +109,33 @@ pub(crate) fn run(context: &Context, args: &cli::Nightly) -> Result<ExitCode> {
         "full_refresh": args.full,
     });
     if args.dry.dry_run {
+        let follow = if args.no_wait { "" } else { " and follow it" };
         context
             .term
-            .say(&format!("would start {dag} with {conf} and follow it"));
-        return Ok(ExitCode::SUCCESS);
+            .say(&format!("would start {dag} with {conf}{follow}"));
+        let permitted = settings.or("ETL_ALLOW_BUSINESS_HOURS_OVERRIDE", "false") == "true";
+        if let Some(word) = foretell(Timestamp::now(), args.ignore_business_hours, permitted) {
+            context.term.say(&word);
+        }
+        return Ok(None);
     }
-    let started = api.trigger(dag, &conf)?;
-    let run = started.dag_run_id.as_str();
-    context.term.say(&format!(
-        "started {run}; see {}/dags/{dag}/grid",
-        settings.webserver_url()
-    ));
-    if args.no_wait {
-        return Ok(ExitCode::SUCCESS);
-    }
+    api.trigger(dag, &conf).map(Some)
+}
+
+fn watch(context: &Context, api: &Api, dag: &str, run: &str) -> Result<Outcome> {
+    let _word = LastWord::set(format!("stopped watching; the run goes on: {FOLLOW}"));
     if context.term.is_live() {
         context
             .term
             .say(&context.term.dim("Ctrl-C stops watching, not the run"));
     }
-    let order = api.task_order(dag)?;
+    let plan = api.plan(dag)?;
     let what = Follow {
         dag,
         run,
-        order: &order,
+        plan: &plan,
     };
-    let outcome = follow(&api, &context.term, &what)?;
-    if args.json {
-        print_json(&as_json(&outcome))?;
-    }
-    if outcome.is_success() {
-        context.term.done(&format!("{run} ended in success"));
-        return Ok(ExitCode::SUCCESS);
-    }
-    show_failure(context, &api, dag, &outcome);
-    Ok(ExitCode::FAILURE)
+    follow(api, &context.machine, &what)
 }
 
 /// The run that is queued or running, if one is.
@@ -102,13 +161,14 @@ fn is_active(run: &DagRun, waits: bool) -> Failure {
         run.dag_run_id
     ));
     if waits {
-        return failure.hint(
-            "let it wait; or, where ETL_ALLOW_BUSINESS_HOURS_OVERRIDE=true, let it start within 5 minutes:\n\
+        return failure.hint(format!(
+            "let it wait ({FOLLOW});\n\
+             or, where ETL_ALLOW_BUSINESS_HOURS_OVERRIDE=true, let it start within 5 minutes:\n\
              cargo xtask airflow -- variables set ignore_business_hours true\n\
-             and afterwards: cargo xtask airflow -- variables delete ignore_business_hours",
-        );
+             and afterwards: cargo xtask airflow -- variables delete ignore_business_hours"
+        ));
     }
-    failure.hint("cargo xtask status tells how it goes")
+    failure.hint(FOLLOW)
 }
 
 fn show_failure(context: &Context, api: &Api, dag: &str, outcome: &Outcome) {
@@ -118,46 +178,23 @@ fn show_failure(context: &Context, api: &Api, dag: &str, outcome: &Outcome) {
         term.fail(&format!("{run} ended as {}", outcome.run.state));
         return;
     };
-    term.fail(&format!("{run} failed in {}", task.task_id));
+    let id = &task.task_id;
+    let by_design = outcome.teller().map_or_else(String::new, |teller| {
+        format!("; {} tells of it and ends red by design", teller.task_id)
+    });
+    term.fail(&format!("{run} failed in {id}{by_design}"));
     // The log is a help; the run's own state is the result.
-    if let Ok(log) = api.log(dag, run, &task.task_id, task.try_number) {
-        let lines = essence(&log);
-        for line in &lines[lines.len().saturating_sub(LOG_LINES)..] {
+    if let Ok(log) = api.log(dag, run, id, task.try_number) {
+        let essence = Essence::of(&log);
+        let (lines, left_out) = essence.told(LOG_LINES);
+        for line in lines {
             term.say(&format!("  | {}", context.machine.redact(line)));
+        }
+        if left_out > 0 {
+            term.say(&format!("  … {left_out} more in the log of {id}"));
         }
     }
     term.say("hint: airflow/NIGHTLY_RUN.md says what each failing task means and what mends it");
-}
-
-/// What a task's log tells a person: the task's own messages and the errors,
-/// without Airflow's bookkeeping and the frames of tracebacks.
-fn essence(log: &str) -> Vec<&str> {
-    const BOOKKEEPING: [&str; 5] = [
-        "taskinstance.py",
-        "local_task_job_runner.py",
-        "standard_task_runner.py",
-        "task_command.py",
-        "logging_mixin.py",
-    ];
-    let mut lines: Vec<&str> = Vec::new();
-    for line in log.lines().map(str::trim_end) {
-        let parts = line
-            .strip_prefix('[')
-            .and_then(|rest| rest.split_once("] {"));
-        let said = match parts.and_then(|(_, rest)| rest.split_once("} ")) {
-            Some((source, _)) if BOOKKEEPING.iter().any(|b| source.starts_with(b)) => continue,
-            Some((_, said)) => said.split_once(" - ").map_or(said, |(_, words)| words),
-            // A line of its own belongs to a traceback or to a message.
-            None if line.starts_with(char::is_whitespace) || line.starts_with("Traceback") => {
-                continue;
-            }
-            None => line,
-        };
-        if !said.is_empty() && !said.starts_with("***") && lines.last() != Some(&said) {
-            lines.push(said);
-        }
-    }
-    lines
 }
 
 fn as_json(outcome: &Outcome) -> serde_json::Value {
@@ -185,24 +222,27 @@ fn as_json(outcome: &Outcome) -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::show;
 
     #[test]
-    fn the_essence_of_a_log_is_what_the_task_said() {
-        let log = "*** Found local files:\n\
-                   [2026-11-22T21:50:01.000+0000] {taskinstance.py:1308} INFO - Starting attempt 1 of 3\n\
-                   [2026-11-22T21:50:01.100+0000] {etl_pipeline_tasks.py:88} INFO - guard: refused: by day\n\
-                   [2026-11-22T21:50:01.200+0000] {taskinstance.py:1935} ERROR - Task failed with exception\n\
-                   Traceback (most recent call last):\n  \
-                   File \"/x.py\", line 1, in poke\n    raise it\n\
-                   airflow.exceptions.AirflowFailException: refused: by day\n\
-                   hint: wait\n";
+    fn an_active_run_is_there_to_be_followed() {
+        let run = DagRun {
+            dag_run_id: "manual__1".into(),
+            state: "running".into(),
+            run_type: "manual".into(),
+            start_date: Some("2026-11-23T03:00:00+00:00".into()),
+            end_date: None,
+        };
+        let since = "since Sun 2026-11-22 21:00 CST, and only one may be active";
+        let lead = "error: failed to start a run: manual__1 is";
         assert_eq!(
-            essence(log),
-            [
-                "guard: refused: by day",
-                "airflow.exceptions.AirflowFailException: refused: by day",
-                "hint: wait"
-            ]
+            show(&is_active(&run, false).into()).text,
+            format!("{lead} running {since}\nhint: cargo xtask nightly --follow\n")
         );
+        let waiting = show(&is_active(&run, true).into()).text;
+        let expected = format!(
+            "{lead} waiting for the night {since}\nhint: let it wait (cargo xtask nightly --follow);\n"
+        );
+        assert!(waiting.starts_with(&expected), "{waiting}");
     }
 }

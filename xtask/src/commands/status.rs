@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{phases, print, print_json};
-use crate::airflow::{Api, DagRun, Truth};
+use crate::airflow::{Api, DagRun, Truth, first_failed_of};
 use crate::cli;
 use crate::config::{Deploy, Settings};
 use crate::context::Context;
@@ -57,11 +57,24 @@ struct Run {
     kind: String,
     started: Option<String>,
     ended: Option<String>,
+    /// Of a failed run: the task that failed first.
+    failed_task: Option<String>,
 }
 
-impl From<DagRun> for Run {
-    fn from(run: DagRun) -> Self {
+impl Run {
+    /// The newest run of the nightly DAG.
+    fn last(api: &Api, dag: &str) -> Option<Self> {
+        let run = api.runs(dag, 1).ok()?.into_iter().next()?;
+        let failed_task = (run.state == "failed")
+            .then(|| first_failed_of(api, dag, &run.dag_run_id).ok())
+            .flatten()
+            .flatten();
+        Some(Self::new(run, failed_task))
+    }
+
+    fn new(run: DagRun, failed_task: Option<String>) -> Self {
         Self {
+            failed_task,
             id: run.dag_run_id,
             state: run.state,
             kind: run.run_type,
@@ -126,9 +139,7 @@ fn read(
     };
     let last_run = airflow
         .as_ref()
-        .and_then(|_| api.runs(&deploy.airflow.nightly, 1).ok())
-        .and_then(|runs| runs.into_iter().next())
-        .map(Run::from);
+        .and_then(|_| Run::last(&api, &deploy.airflow.nightly));
     let running = |name: &str| {
         services
             .iter()
@@ -196,16 +207,30 @@ fn table(status: &Status) -> String {
         (None, None) => {}
     }
     if let Some(run) = &status.last_run {
-        let when = run
-            .started
-            .as_deref()
-            .map_or("not started".to_owned(), central);
-        lines.push(format!("last run  {}  {}  {when}", run.state, run.id));
+        lines.extend(last_run_lines(run));
     }
     if let Some(etl) = &status.etl {
         lines.extend(etl_lines(etl));
     }
     lines.join("\n")
+}
+
+fn last_run_lines(run: &Run) -> Vec<String> {
+    let when = run
+        .started
+        .as_deref()
+        .map_or("not started".to_owned(), central);
+    let mut lines = vec![format!("last run  {}  {}  {when}", run.state, run.id)];
+    if run.state == "failed" {
+        let what = match &run.failed_task {
+            Some(task) => format!("{task} failed first"),
+            None => "no task failed by itself".to_owned(),
+        };
+        lines.push(format!(
+            "          {what}; airflow/NIGHTLY_RUN.md says what mends it"
+        ));
+    }
+    lines
 }
 
 fn airflow_lines(truth: &Truth) -> Vec<String> {
@@ -306,6 +331,37 @@ mod tests {
             )
         );
         assert_eq!(freshness(&serde_json::json!({"tables": []})), None);
+    }
+
+    #[test]
+    fn a_failed_run_tells_where_and_what_mends_it() {
+        let run = |state: &str, failed_task: Option<&str>| {
+            let run = DagRun {
+                dag_run_id: "manual__1".into(),
+                state: state.into(),
+                run_type: "manual".into(),
+                start_date: None,
+                end_date: None,
+            };
+            last_run_lines(&Run::new(run, failed_task.map(Into::into)))
+        };
+        let lead = "last run  failed  manual__1  not started";
+        for (task, hint) in [
+            (
+                Some("guard"),
+                "          guard failed first; airflow/NIGHTLY_RUN.md says what mends it",
+            ),
+            (
+                None,
+                "          no task failed by itself; airflow/NIGHTLY_RUN.md says what mends it",
+            ),
+        ] {
+            assert_eq!(run("failed", task), [lead, hint]);
+        }
+        assert_eq!(
+            run("success", None),
+            ["last run  success  manual__1  not started"]
+        );
     }
 
     #[test]

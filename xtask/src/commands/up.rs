@@ -11,7 +11,7 @@ use crate::cli;
 use crate::config::{Deploy, Settings, Store};
 use crate::context::Context;
 use crate::engine::{Container, Engine};
-use crate::exec::{Step, millis};
+use crate::exec::{LastWord, Step, millis};
 use crate::image::{self, BaseName, folder_fingerprint};
 use crate::preflight;
 use crate::stack::{Images, Memory, Stack, wait_healthy};
@@ -34,6 +34,8 @@ pub(crate) fn run(context: &Context, args: &cli::Up) -> Result<()> {
         return dry_run(context, &engine, &settings, &deploy);
     }
     let _alone = context.alone()?;
+    let _word =
+        LastWord::set("interrupted; what was started stays: cargo xtask up goes on from there");
     let facts = build::ensure(
         context,
         &engine,
@@ -154,9 +156,10 @@ fn up_parts(
 
 fn wait_for_the_truth(context: &Context, settings: &Settings, deploy: &Deploy) -> Result<Truth> {
     let api = Api::new(settings);
+    let code = context.workspace.dag_code();
     context.term.task(
         "heartbeat fresh, no import errors, expected DAGs there",
-        || wait_for_truth(&api, &deploy.airflow.dags, AIRFLOW_LIMIT),
+        || wait_for_truth(&api, &deploy.airflow.dags, &code, AIRFLOW_LIMIT),
     )
 }
 

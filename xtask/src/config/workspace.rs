@@ -82,6 +82,17 @@ impl Workspace {
         }
     }
 
+    /// Folders with the Python that Airflow's containers import DAGs from, as
+    /// docker-compose.yml mounts them.
+    pub(crate) fn dag_code(&self) -> [PathBuf; 3] {
+        [
+            "airflow/dags",
+            "airflow/plugins",
+            "etl_pipeline/etl_pipeline",
+        ]
+        .map(|folder| self.root.join(folder))
+    }
+
     /// The folder of what can be made again: unpacked tools, root file systems.
     pub(crate) fn cache(&self) -> PathBuf {
         self.root.join(".cache")

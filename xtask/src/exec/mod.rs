@@ -9,6 +9,6 @@ mod step;
 mod term;
 
 pub(crate) use machine::{Captured, Machine};
-pub(crate) use signals::forward_interrupts;
+pub(crate) use signals::{INTERRUPTED, LastWord, forward_interrupts, interrupted};
 pub(crate) use step::Step;
-pub(crate) use term::{Term, millis, plural};
+pub(crate) use term::{Drawing, Term, millis, plural};

@@ -4,6 +4,7 @@
 //! not reach: it is ended from here. A tool that owns the terminal is reached
 //! by the terminal itself, and is given the time to end well.
 
+use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -12,22 +13,77 @@ use rustix::process::{Pid, Signal, kill_process_group};
 static GROUPS: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 static ON_TERMINAL: AtomicUsize = AtomicUsize::new(0);
 
+static LAST_WORD: Mutex<Option<String>> = Mutex::new(None);
+static INTERRUPTED_AT: Mutex<Option<String>> = Mutex::new(None);
+
 /// The status that shells give a program ended by Ctrl-C.
-const INTERRUPTED: i32 = 130;
+pub(crate) const INTERRUPTED: u8 = 130;
 
 /// Installs the handler. Called once, at start.
 pub(crate) fn forward_interrupts() -> anyhow::Result<()> {
+    // It runs on a thread that waits for signals, not in a signal handler: it
+    // may lock and print.
     ctrlc::set_handler(|| {
+        let ends = ON_TERMINAL.load(Ordering::SeqCst) == 0;
+        let word = LAST_WORD.lock().ok().and_then(|word| word.clone());
+        // Kept to the end, so that nothing is drawn below the last word.
+        let _silence = match &word {
+            Some(word) if ends => Some(say_last(word)),
+            _ => None,
+        };
+        if let Ok(mut at) = INTERRUPTED_AT.lock() {
+            *at = word;
+        }
         if let Ok(groups) = GROUPS.lock() {
             for group in groups.iter() {
                 end(*group);
             }
         }
-        if ON_TERMINAL.load(Ordering::SeqCst) == 0 {
-            std::process::exit(INTERRUPTED);
+        if ends {
+            std::process::exit(INTERRUPTED.into());
         }
     })?;
     Ok(())
+}
+
+/// The last word of the command that Ctrl-C met while a tool owned the
+/// terminal; for where that tool's end became the command's.
+pub(crate) fn interrupted() -> Option<String> {
+    INTERRUPTED_AT.lock().ok().and_then(|mut at| at.take())
+}
+
+fn say_last(word: &str) -> std::io::StderrLock<'static> {
+    let mut out = std::io::stderr().lock();
+    if out.is_terminal() {
+        // Over the `^C`, and whatever line was moving there.
+        write!(out, "\r\x1b[2K").ok();
+    }
+    writeln!(out, "{word}").ok();
+    out
+}
+
+/// While it lives, a command that Ctrl-C ends says this: what goes on without
+/// it, and how to come back.
+#[must_use]
+pub(crate) struct LastWord(());
+
+impl LastWord {
+    pub(crate) fn set(word: impl Into<String>) -> Self {
+        Self::replace(Some(word.into()));
+        Self(())
+    }
+
+    fn replace(word: Option<String>) {
+        if let Ok(mut last) = LAST_WORD.lock() {
+            *last = word;
+        }
+    }
+}
+
+impl Drop for LastWord {
+    fn drop(&mut self) {
+        Self::replace(None);
+    }
 }
 
 /// Ends a process group; one that is gone already is no error.

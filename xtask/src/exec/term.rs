@@ -36,6 +36,16 @@ impl Term {
         self.live
     }
 
+    /// Columns and rows of the terminal; `None` where nothing tells them.
+    fn size(&self) -> Option<Size> {
+        let size = rustix::termios::tcgetwinsize(std::io::stderr()).ok()?;
+        // A pseudo-terminal that nobody has sized says 0.
+        (size.ws_col > 0 && size.ws_row > 0).then(|| Size {
+            columns: size.ws_col.into(),
+            rows: size.ws_row.into(),
+        })
+    }
+
     /// One line of talk.
     pub(crate) fn say(&self, line: &str) {
         let mut out = std::io::stderr().lock();
@@ -107,7 +117,12 @@ impl Term {
             for frame in FRAMES.iter().cycle() {
                 let mut out = std::io::stderr().lock();
                 let took = started.elapsed().as_secs();
-                write!(out, "\r\x1b[2K{frame} {what}  {took} s").ok();
+                let mut line = format!("{frame} {what}  {took} s");
+                // `\r` leads back over one row only.
+                if let Some(size) = term.size() {
+                    line = clip(&line, size.columns);
+                }
+                write!(out, "\r\x1b[2K{line}").ok();
                 out.flush().ok();
                 drop(out);
                 if stopped.recv_timeout(TICK) != Err(mpsc::RecvTimeoutError::Timeout) {
@@ -126,6 +141,97 @@ impl Term {
             text.to_owned()
         }
     }
+}
+
+/// Of a terminal, in characters.
+#[derive(Debug, Clone, Copy)]
+struct Size {
+    columns: usize,
+    rows: usize,
+}
+
+/// Lines at the end of the terminal that are drawn over again and again.
+#[derive(Debug, Default)]
+pub(crate) struct Drawing {
+    /// Visible characters of each line of the last time.
+    widths: Vec<usize>,
+}
+
+impl Drawing {
+    /// Draws `lines` over those of the last time.
+    pub(crate) fn draw(&mut self, term: &Term, lines: &[String]) {
+        let text = self.frame(lines, term.size());
+        let mut out = std::io::stderr().lock();
+        // Nobody is left to tell when standard error is gone.
+        out.write_all(text.as_bytes()).ok();
+    }
+
+    /// What to write for it: each line on one row of the terminal, and no more
+    /// of them than it has, because the cursor has to find back to the first.
+    fn frame(&mut self, lines: &[String], size: Option<Size>) -> String {
+        let (columns, rows) = size.map_or((usize::MAX, usize::MAX), |s| (s.columns, s.rows));
+        let fitting = rows.saturating_sub(1).max(1);
+        let lines: Vec<String> = lines[lines.len().saturating_sub(fitting)..]
+            .iter()
+            .map(|line| clip(line, columns))
+            .collect();
+        // A terminal that became narrower has wrapped what stood there.
+        let up: usize = self
+            .widths
+            .iter()
+            .map(|width| width.div_ceil(columns).max(1))
+            .sum();
+        let mut text = String::new();
+        if up > 0 {
+            text.push_str(&format!("\x1b[{up}A"));
+        }
+        for line in &lines {
+            text.push_str(&format!("\x1b[2K{line}\n"));
+        }
+        text.push_str("\x1b[J");
+        self.widths = lines.iter().map(|line| width(line)).collect();
+        text
+    }
+}
+
+/// The characters of `line` that a terminal shows.
+fn width(line: &str) -> usize {
+    visible(line).filter(|(_, shown)| *shown).count()
+}
+
+/// `line` in at most `columns` characters, the last one `…` where there were
+/// more. Escape sequences stay, so that a colour which began also ends.
+fn clip(line: &str, columns: usize) -> String {
+    if width(line) <= columns {
+        return line.to_owned();
+    }
+    let mut clipped = String::new();
+    let mut room = columns;
+    for (c, shown) in visible(line) {
+        match (shown, room) {
+            (false, _) => clipped.push(c),
+            (true, 0) => {}
+            (true, 1) => {
+                clipped.push('…');
+                room = 0;
+            }
+            (true, _) => {
+                clipped.push(c);
+                room -= 1;
+            }
+        }
+    }
+    clipped
+}
+
+/// Each character, and whether it is one that shows: not part of `ESC [ … m`.
+fn visible(line: &str) -> impl Iterator<Item = (char, bool)> {
+    let mut escaped = false;
+    line.chars().map(move |c| {
+        let shown = !escaped && c != '\x1b';
+        escaped = (escaped || c == '\x1b') && c != 'm';
+        (c, shown)
+    })
 }
 
 struct Spinner {
@@ -162,6 +268,54 @@ pub(crate) fn plural(count: usize, noun: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const SIX_BY_THREE: Option<Size> = Some(Size {
+        columns: 6,
+        rows: 3,
+    });
+
+    #[test]
+    fn a_line_that_is_too_long_ends_in_an_ellipsis_and_in_its_own_colour() {
+        for (line, columns, clipped) in [
+            ("├─ one", 6, "├─ one"),
+            ("├─ four", 6, "├─ fo…"),
+            ("\x1b[1mbold\x1b[0m", 4, "\x1b[1mbold\x1b[0m"),
+            ("\x1b[1mbold\x1b[0m word", 3, "\x1b[1mbo…\x1b[0m"),
+            ("é", 1, "é"),
+            ("two", 1, "…"),
+        ] {
+            assert_eq!(clip(line, columns), clipped);
+        }
+    }
+
+    #[test]
+    fn a_drawing_takes_one_row_a_line_and_finds_back_to_its_first() {
+        let lines = |texts: &[&str]| -> Vec<String> { texts.iter().map(|&t| t.into()).collect() };
+        let mut drawing = Drawing::default();
+        assert_eq!(
+            drawing.frame(&lines(&["a longer one", "b"]), SIX_BY_THREE),
+            "\x1b[2Ka lon…\n\x1b[2Kb\n\x1b[J"
+        );
+        assert_eq!(
+            drawing.frame(&lines(&["a"]), SIX_BY_THREE),
+            "\x1b[2A\x1b[2Ka\n\x1b[J"
+        );
+        // Of more lines than rows, the last ones.
+        assert_eq!(
+            drawing.frame(&lines(&["1", "2", "3"]), SIX_BY_THREE),
+            "\x1b[1A\x1b[2K2\n\x1b[2K3\n\x1b[J"
+        );
+        // Nothing is known of the terminal: nothing is left out.
+        assert_eq!(
+            drawing.frame(&lines(&["a longer one"]), None),
+            "\x1b[2A\x1b[2Ka longer one\n\x1b[J"
+        );
+        // It became narrower: the line stands on two rows now.
+        assert_eq!(
+            drawing.frame(&lines(&["a"]), SIX_BY_THREE),
+            "\x1b[2A\x1b[2Ka\n\x1b[J"
+        );
+    }
 
     #[test]
     fn durations_read_as_a_person_says_them() {

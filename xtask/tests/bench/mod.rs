@@ -2,12 +2,17 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each file of tests uses a part")]
 
+pub mod airflow;
+
 use std::fs;
+use std::io::Read;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 
 /// What `docker build --help` says with BuildKit inside the CLI.
@@ -151,14 +156,51 @@ impl Bench {
     }
 
     pub fn run_in(&self, folder: &Path, args: &[&str], env: &[(&str, &str)]) -> Seen {
-        let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
-            .args(args)
-            .current_dir(folder)
-            .env_clear()
-            .env("PATH", std::env::join_paths(&self.path).unwrap())
+        let output = self
+            .command(folder, args)
             .envs(env.iter().copied())
             .output()
             .unwrap();
+        self.seen(&output)
+    }
+
+    /// Presses Ctrl-C as soon as standard error has said `until`.
+    pub fn interrupt(&self, args: &[&str], until: &str) -> Seen {
+        let mut child = self
+            .command(&self.tree(), args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let mut said = Vec::new();
+        let mut stderr = child.stderr.take().unwrap();
+        while !String::from_utf8_lossy(&said).contains(until) {
+            let mut some = [0; 256];
+            let read = stderr.read(&mut some).unwrap();
+            assert_ne!(read, 0, "ended before {until:?}: {}", self.plain(&said));
+            said.extend(&some[..read]);
+        }
+        // As a terminal does: to all that run in the foreground.
+        let group = Pid::from_child(&child);
+        kill_process_group(group, Signal::INT).unwrap();
+        stderr.read_to_end(&mut said).unwrap();
+        let mut output = child.wait_with_output().unwrap();
+        output.stderr = said;
+        self.seen(&output)
+    }
+
+    fn command(&self, folder: &Path, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        command
+            .args(args)
+            .current_dir(folder)
+            .env_clear()
+            .env("PATH", std::env::join_paths(&self.path).unwrap());
+        command
+    }
+
+    fn seen(&self, output: &Output) -> Seen {
         Seen {
             stdout: self.plain(&output.stdout),
             stderr: self.plain(&output.stderr),
