@@ -68,6 +68,7 @@ def test_run_json(small: Databases) -> None:
                 "strategy": "full",
                 "rows_read": 2,
                 "rows_written": 2,
+                "rows_after": 2,
                 # 1,<01>one<01> and 2,<01>two<01> with their line ends
                 "bytes": 16,
                 "watermark": None,
