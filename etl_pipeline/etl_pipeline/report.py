@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
+from etl_pipeline import commands
 from etl_pipeline.errors import PipelineError
 from etl_pipeline.target import Target
 from etl_pipeline.tracking import TableResult
@@ -137,7 +138,7 @@ def read_report(target: Target, run_id: str) -> RunReport:
     )
     if not found:
         raise PipelineError(
-            f"reporting run {run_id}: no such run", "`python -m etl_pipeline status` names the last"
+            f"reporting run {run_id}: no such run", f"`{commands.etl('status')}` names the last"
         )
     (name, status, environment, full, started, finished, seconds, error, guard, verified) = found[0]
     tables = target.rows(

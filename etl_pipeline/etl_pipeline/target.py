@@ -17,6 +17,7 @@ import psycopg2
 import psycopg2.errors
 from psycopg2 import sql
 
+from etl_pipeline import commands
 from etl_pipeline.connecting import explain_analytics
 from etl_pipeline.errors import Busy
 from etl_pipeline.settings import AnalyticsSettings
@@ -160,7 +161,7 @@ class Target:
             name = f" ({running[0][0]})" if running else ""
             raise Busy(
                 f"starting a run: another run{name} is at work on this analytics database",
-                "wait for it; `python -m etl_pipeline status` shows when it ends",
+                f"wait for it; `{commands.etl('status')}` shows when it ends",
             )
 
     def prepare(self) -> None:

@@ -98,6 +98,18 @@ def test_run_verify_status_text(small: Databases) -> None:
     ]
 
 
+def test_hints_are_what_a_person_types_where_the_environment_says_so(small: Databases) -> None:
+    unknown = ("plan", "--table", "nowhere")
+    assert "\nhint: `python -m etl_pipeline plan` lists" in small.cli(*unknown).stderr
+    assert "\nhint: python -m etl_pipeline run\n" in small.cli("verify").stderr
+    small.environ |= {"ETL_COMMAND": "tool etl --", "NIGHTLY_COMMAND": "tool nightly"}
+    assert "\nhint: `tool etl -- plan` lists" in small.cli(*unknown).stderr
+    assert "\nhint: tool nightly\n" in small.cli("verify").stderr
+    told = small.cli("--help").stdout
+    assert "  tool etl -- verify   " in told
+    assert "python -m" not in told
+
+
 def test_settings_and_usage_exit_2(small: Databases) -> None:
     small.environ["OPENDENTAL_SOURCE_PORT"] = "99999"
     done = small.cli("run")

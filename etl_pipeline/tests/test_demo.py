@@ -138,7 +138,10 @@ def test_load_is_idempotent_and_advance_feeds_an_incremental_run(databases: Data
     assert (again.returncode, again.stderr[:13]) == (0, "nothing to do")
     other = databases.cli("load", "--seed", "8", module="opendental_demo")
     assert other.returncode == 1
-    assert "hint: python -m opendental_demo load --reset" in other.stderr
+    assert other.stderr.endswith(
+        "\nhint: python -m opendental_demo load --reset\n"
+        "then, for raw to follow: python -m etl_pipeline run --full\n"
+    )
 
     databases.run("full")
     assert "preference" not in {t for (t,) in databases.on_analytics(
@@ -152,6 +155,21 @@ def test_load_is_idempotent_and_advance_feeds_an_incremental_run(databases: Data
     assert 0 < second["procedurelog"].rows_written < 500
     verification = pipeline.verify(databases.settings, run_id="next")
     assert [c.table for c in verification.checks if c.outcome != "match"] == []
+
+
+@pytest.mark.database
+def test_hints_are_what_a_person_types_where_the_environment_says_so(databases: Databases) -> None:
+    for name, value in list(databases.environ.items()):
+        databases.environ[name.replace("OPENDENTAL", "DEMO")] = value
+    databases.environ |= {"DEMO_COMMAND": "tool demo --", "NIGHTLY_COMMAND": "tool nightly"}
+    done = databases.cli("advance", module="opendental_demo")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "error: advancing the demo: there is no practice yet\n"
+        "hint: tool demo -- load\n"
+        "then, for raw to follow: tool nightly --full\n",
+    )
+    assert databases.cli("--help", module="opendental_demo").stdout.count("tool demo -- load") == 2
 
 
 @pytest.mark.database
