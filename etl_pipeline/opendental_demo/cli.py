@@ -15,6 +15,7 @@ from etl_pipeline import commands
 from etl_pipeline.connecting import explain_source
 from etl_pipeline.errors import PipelineError
 from etl_pipeline.settings import EnvReader, SourceSettings
+from opendental_demo import office_hours
 from opendental_demo.database import Database, DemoSettings, Marker
 from opendental_demo.practice import Practice
 
@@ -76,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _load(database: Database, args: argparse.Namespace, seed: int, scale: float) -> int:
     found = database.marker()
-    today = date.today()
+    today = office_hours.today()
     if found is not None and not args.reset:
         # Without --end-date any finished load of this practice will do: a stack that is started
         # again tomorrow keeps its data.
@@ -97,7 +98,7 @@ def _load(database: Database, args: argparse.Namespace, seed: int, scale: float)
             "point DEMO_SOURCE_DB at an empty database; real data is never overwritten",
         )
     end = args.end_date or today
-    if end > today + timedelta(days=1):
+    if end > today:
         # Stamps in the future would hide the changes that a person makes today.
         raise PipelineError("loading the demo: the end date lies in the future", "leave it out")
     began = time.monotonic()

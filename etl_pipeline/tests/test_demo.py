@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from scratch import Databases
 
 from etl_pipeline import pipeline
-from opendental_demo.office_hours import holidays, is_open
+from opendental_demo.office_hours import holidays, is_open, today
 from opendental_demo.practice import Practice
 from opendental_demo.schema import tables
 from opendental_demo.store import Store
@@ -111,6 +111,19 @@ def test_work_is_done_when_the_practice_is_open(store: Store) -> None:
     assert max(done) < END
     assert date(2025, 11, 27) in holidays(2025)
     assert date(2025, 5, 26) in holidays(2025)
+
+
+@pytest.mark.parametrize("hour", range(24))
+def test_no_stamp_lies_in_the_future_at_whatever_hour_the_demo_is_loaded(
+    store: Store, hour: int
+) -> None:
+    """A watermark in the future would hide what changes until then."""
+    stamps = {name: t.stamp for name, t in tables().items() if t.stamp}
+    newest = max(row[stamp] for name, stamp in stamps.items() for row in store.rows[name].values())
+    midnight = datetime(END.year, END.month, END.day, tzinfo=UTC)
+    now = midnight + timedelta(hours=hour)
+    # Books that end before END are those of a day on which the practice's calendar says END.
+    assert today(now) < END or newest <= now.replace(tzinfo=None)
 
 
 def test_every_kind_of_appointment_and_claim_line_occurs() -> None:
