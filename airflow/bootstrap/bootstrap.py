@@ -41,9 +41,11 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 HERE = Path(__file__).resolve().parent
+PROJECT = Path("/opt/airflow/dbt_dental_clinic")  # where the checkout's packages are mounted
 PIPELINE_ROLE = "Pipeline"
 MEMORY = "bootstrap_unpaused"  # the Variable that remembers which DAGs were unpaused once
 LOCK_ID = 0x0A1F_B007
+WHOLE_TRACE = 1000
 SHORTEST_PASSWORD = 8
 PLACEHOLDER = re.compile(
     r"^(<.*>|\$\{.*\}|x+|\*+|.*change[-_ ]?(me|it|this).*|replace.*|your[-_ ].*|todo|"
@@ -590,7 +592,10 @@ def load_dags(active: list[str]) -> DagBag:
 
     # Airflow logs each traceback; it is told once, in the error below.
     logging.getLogger("airflow.models.dagbag.DagBag").setLevel(logging.CRITICAL)
-    bag = DagBag(include_examples=False, read_dags_from_db=False)
+    bag = DagBag(include_examples=False, read_dags_from_db=False, collect_dags=False)
+    # By default two frames are kept, often both of a library that our line called.
+    bag.dagbag_import_error_traceback_depth = WHOLE_TRACE
+    bag.collect_dags(include_examples=False)
     _no_import_errors(bag)
     if absent := sorted(set(active) - set(bag.dags)):
         raise BootstrapError(
@@ -603,14 +608,34 @@ def load_dags(active: list[str]) -> DagBag:
 
 def _no_import_errors(bag: DagBag) -> None:
     if bag.import_errors:
-        texts = "\n".join(
-            f"{Path(path).name}:\n{text.rstrip()}"
-            for path, text in sorted(bag.import_errors.items())
-        )
+        texts: list[str] = []
+        places: list[str] = []
+        for path, trace in sorted(bag.import_errors.items()):
+            place, end = _innermost(path, trace, Path(bag.dag_folder))
+            texts.append(f"{Path(path).name}:\n{end.rstrip()}")
+            places.append(place)
         raise BootstrapError(
-            f"reading the DAG files: {texts}",
-            "`cargo xtask test` runs the same check without a stack",
+            "reading the DAG files: " + "\n".join(texts),
+            f"mend {' and '.join(dict.fromkeys(places))}, then run `cargo xtask up` again",
         )
+
+
+def _innermost(dag_file: str, trace: str, dag_folder: Path) -> tuple[str, str]:
+    """Where in the checkout an import failed, `airflow/dags/etl_pipeline_dag.py, line 7`, and what
+    `trace` says from there on. Without a frame of ours: the DAG file, and all of `trace`.
+    """
+
+    def ours(path: Path) -> Path | None:
+        for mounted, folder in ((dag_folder, "airflow/dags"), (PROJECT, "")):
+            if path.is_relative_to(mounted):
+                return folder / path.relative_to(mounted)
+        return None
+
+    frames = re.finditer(r'^ *File "([^"]+)", line (\d+)', trace, re.MULTILINE)
+    for frame in reversed(list(frames)):
+        if place := ours(Path(frame[1])):
+            return f"{place}, line {frame[2]}", trace[frame.start() :]
+    return str(ours(Path(dag_file)) or dag_file), trace
 
 
 def _must(made: object, doing: str) -> None:

@@ -196,7 +196,17 @@ def dbt_build(**context: Any) -> dict[str, Any]:  # noqa: ANN401
         full_refresh=context["params"].get("full_refresh") is True,
         timeout=DBT_TIMEOUT.total_seconds(),
     )
-    return _leave(context, result, ok=result.ok, failure=result.error or "dbt failed")
+    return _leave(context, result, ok=result.ok, failure=_dbt_failure(result))
+
+
+def _dbt_failure(result: dbt.DbtResult) -> str:
+    """What failed first, for that is what a person reads first; then what mends it."""
+    if result.select:
+        names = " ".join(result.select[: notification.NAMES_SHOWN])
+        hint = f"mend it and try `cargo xtask dbt -- build --select {names}`; then clear dbt_build"
+    else:
+        hint = "`cargo xtask dbt -- parse` reads the models, `… debug` tries the connection"
+    return f"{result.error or 'dbt failed'}\nhint: {hint}"
 
 
 def _allowed_by_guard(context: Mapping[str, Any]) -> dict[str, Any]:

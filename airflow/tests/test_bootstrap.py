@@ -172,12 +172,49 @@ def test_a_wrong_fernet_key_on_existing_secrets(fresh: Metadata, bootstrap: Run)
     assert bootstrap(fresh.url, AIRFLOW__CORE__FERNET_KEY=both).returncode == 0
 
 
-def test_a_dag_that_does_not_import(fresh: Metadata, bootstrap: Run, tmp_path: Path) -> None:
-    (tmp_path / "dags").mkdir()
-    (tmp_path / "dags" / "broken.py").write_text("from airflow import DAG\nimport nowhere_to_be\n")
+@pytest.mark.parametrize(
+    ("files", "reason", "places"),
+    [
+        (
+            {"broken.py": "from airflow import DAG\nimport nowhere_to_be\n"},
+            "No module named 'nowhere_to_be'",
+            "airflow/dags/broken.py, line 2",
+        ),
+        (
+            {"broken.py": "from airflow import DAG\n\nDAG(\n    'a' 7,\n)\n"},
+            "invalid syntax",
+            "airflow/dags/broken.py, line 4",
+        ),
+        (
+            {
+                # What a DAG imports is broken, and not the DAG.
+                "dag.py": "from airflow import DAG\nimport lib.helper\n",
+                "lib/helper.py": "import json\n\njson.loads('{')\n",
+                "lib/__init__.py": "",
+                ".airflowignore": "lib\n",
+                "other.py": "from airflow import DAG\n1 / 0\n",
+            },
+            "ZeroDivisionError",
+            "airflow/dags/lib/helper.py, line 3 and airflow/dags/other.py, line 2",
+        ),
+    ],
+)
+def test_a_dag_that_does_not_import(
+    fresh: Metadata,
+    bootstrap: Run,
+    tmp_path: Path,
+    files: dict[str, str],
+    reason: str,
+    places: str,
+) -> None:
+    for name, text in files.items():
+        path = tmp_path / "dags" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
     done = bootstrap(fresh.url, AIRFLOW__CORE__DAGS_FOLDER=str(tmp_path / "dags"))
     assert done.returncode == 1
-    assert "No module named 'nowhere_to_be'" in done.stderr
+    assert reason in done.stderr
+    assert done.stderr.endswith(f"\nhint: mend {places}, then run `cargo xtask up` again\n")
     assert tables(fresh) == 0
 
 

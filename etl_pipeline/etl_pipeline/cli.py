@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from etl_pipeline import pipeline
+from etl_pipeline import commands, pipeline
 from etl_pipeline.errors import PipelineError, SettingsError
 from etl_pipeline.plan import TablePlan
 from etl_pipeline.report import align
@@ -18,12 +18,12 @@ from etl_pipeline.settings import Settings
 
 _EPILOG = """\
 A first look:
-  python -m etl_pipeline test-connections      can both databases be reached, with which rights?
-  python -m etl_pipeline plan                  what would a run do, table by table?
-  python -m etl_pipeline run --table patient   load one table
-  python -m etl_pipeline run                   load all: changed rows where a stamp tells, else all
-  python -m etl_pipeline verify                does raw agree with the source?
-  python -m etl_pipeline status                how fresh is raw?
+  %(prog)s test-connections      can both databases be reached, with which rights?
+  %(prog)s plan                  what would a run do, table by table?
+  %(prog)s run --table patient   load one table
+  %(prog)s run                   load all: changed rows where a stamp tells, else all
+  %(prog)s verify                does raw agree with the source?
+  %(prog)s status                how fresh is raw?
 
 Databases and passwords come from OPENDENTAL_SOURCE_* and POSTGRES_ANALYTICS_* (.env.template).
 Exit status: 0 done, 1 failed, 2 usage or settings.
@@ -52,15 +52,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m etl_pipeline",
+        prog=commands.etl(),
         description="Copy OpenDental's database into Postgres schema raw, correct and incremental.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, function: object, text: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=text, description=text)
+        sub = subparsers.add_parser(name, help=text, description=text)
         sub.set_defaults(command=function)
         sub.add_argument("--json", action="store_true", help="JSON on stdout")
         return sub
@@ -113,7 +113,7 @@ def _run(settings: Settings, args: argparse.Namespace) -> int:
 def _verify(settings: Settings, args: argparse.Namespace) -> int:
     run_id = args.run_id or pipeline.last_run_id(settings)
     if run_id is None:
-        raise PipelineError("verifying: there was no run yet", "python -m etl_pipeline run")
+        raise PipelineError("verifying: there was no run yet", commands.nightly())
     verification = pipeline.verify(settings, run_id=run_id)
     _show(args, verification.to_dict(), verification.to_text())
     return 0 if verification.ok else 1

@@ -11,7 +11,6 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -26,6 +25,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from etl_pipeline.dbt_output import FAILURES_SHOWN, Failure, Scrubber, cause, failure
+
 GRACE_SECONDS = 20.0
 _TOKEN_ENV = "DBT_ENV_CUSTOM_ENV_PIPELINE_TOKEN"  # noqa: S105 - the name of a variable; dbt copies it into its artefacts
 _TOKEN_KEY = "PIPELINE_TOKEN"  # noqa: S105 - the same, as dbt writes it
@@ -34,14 +35,6 @@ _PR_SET_PDEATHSIG = 1
 _PASSED = frozenset({"success", "pass"})
 _FAILED = frozenset({"error", "fail", "runtime error"})
 
-# What PostgreSQL adds to an error and what stands between quotes behind "invalid input syntax …:"
-# are values of rows.
-_ROW_VALUE_LINES = re.compile(r"^\s*(DETAIL|CONTEXT|LINE \d+|HINT)\s*:", re.IGNORECASE)
-_INPUT_VALUE = re.compile(
-    r"((?:invalid input|out of range|value)[^:\"]*:?\s*)\"[^\"]*\"", re.IGNORECASE
-)
-_ANSI = re.compile(r"\x1b\[[0-9;]*m")
-
 
 class DbtError(Exception):
     """dbt could not be started, or was stopped."""
@@ -49,8 +42,14 @@ class DbtError(Exception):
 
 @dataclass(frozen=True)
 class DbtResult:
-    """What one `dbt build` did. `models` and `tests` count nodes by dbt's own status; ids, never
-    messages or rows.
+    """What one `dbt build` did; never a value of a row.
+
+    Attributes:
+        seconds: wall time.
+        models, tests: nodes counted by dbt's own status.
+        failed: unique ids.
+        select: what `dbt build --select` takes to build again what failed.
+        error: what failed and why, a line for each node, then how dbt ended; None when ok.
     """
 
     ok: bool
@@ -60,21 +59,12 @@ class DbtResult:
     models: Mapping[str, int]
     tests: Mapping[str, int]
     failed: tuple[str, ...]
+    select: tuple[str, ...]
     error: str | None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON types."""
-        return {**asdict(self), "failed": list(self.failed)}
-
-
-def scrub(line: str) -> str | None:
-    """A line of dbt's output that is fit for a log, or `None` for one that may carry values of
-    rows.
-    """
-    line = _ANSI.sub("", line.rstrip())
-    if _ROW_VALUE_LINES.match(line):
-        return None
-    return _INPUT_VALUE.sub(r'\1"…"', line)
+        return {**asdict(self), "failed": list(self.failed), "select": list(self.select)}
 
 
 def read_results(path: Path, *, token: str) -> dict[str, Any] | None:
@@ -90,19 +80,25 @@ def read_results(path: Path, *, token: str) -> dict[str, Any] | None:
 
 
 def summarise(
-    document: Mapping[str, Any] | None, *, exit_code: int | None, seconds: float, error: str | None
+    document: Mapping[str, Any] | None,
+    *,
+    exit_code: int | None,
+    seconds: float,
+    error: str | None,
+    manifest: Mapping[str, Any] | None = None,
+    reason: str = "",
 ) -> DbtResult:
     """Judge one invocation by its exit code *and* its results: both must be good, and something
-    must have been built.
+    must have been built. `manifest` and `reason` (why no node ran) only make the error clearer.
     """
     models: Counter[str] = Counter()
     tests: Counter[str] = Counter()
-    failed: list[str] = []
+    failed: list[Failure] = []
     for node in (document or {}).get("results", ()):
         unique_id, status = str(node["unique_id"]), str(node["status"])
         (tests if unique_id.split(".")[0] in ("test", "unit_test") else models)[status] += 1
         if status in _FAILED:
-            failed.append(unique_id)
+            failed.append(failure(node, manifest))
     if error is None:
         if exit_code != 0:
             error = f"dbt ended with exit code {exit_code}"
@@ -112,14 +108,26 @@ def summarise(
             error = "dbt built nothing"
         elif failed or models["skipped"] or tests["skipped"]:
             error = "dbt ended well but its results name failed or skipped nodes"
+    ok = error is None
+    if error is not None:
+        skipped = models["skipped"] + tests["skipped"]
+        error = "\n".join(
+            [
+                *(node.text for node in failed[:FAILURES_SHOWN]),
+                *([f"and {more} more"] if (more := len(failed) - FAILURES_SHOWN) > 0 else []),
+                *([reason] if reason and not failed else []),
+                error + (f"; {skipped} skipped after a failure" if failed and skipped else ""),
+            ]
+        )
     return DbtResult(
-        ok=error is None,
+        ok=ok,
         exit_code=exit_code,
         invocation_id=(document or {}).get("metadata", {}).get("invocation_id"),
         seconds=round(seconds, 1),
         models=dict(models),
         tests=dict(tests),
-        failed=tuple(sorted(failed)),
+        failed=tuple(sorted(node.unique_id for node in failed)),
+        select=tuple(dict.fromkeys(node.select for node in failed)),
         error=error,
     )
 
@@ -167,8 +175,9 @@ def run_dbt(
         )
     for directory in (target_path, log_path):
         directory.mkdir(parents=True, exist_ok=True)
-    results_file = target_path / "run_results.json"
+    results_file, manifest_file = target_path / "run_results.json", target_path / "manifest.json"
     results_file.unlink(missing_ok=True)
+    manifest_file.unlink(missing_ok=True)
     token = uuid.uuid4().hex
     argv = [
         executable or find_dbt(),
@@ -221,6 +230,8 @@ def run_dbt(
         _end_group(process, grace)
 
     timer = threading.Timer(timeout, on_timeout) if timeout else None
+    scrub = Scrubber()
+    said: list[str] = []
     try:
         if timer:
             timer.daemon = True
@@ -229,6 +240,7 @@ def run_dbt(
             for line in process.stdout:
                 if text := scrub(line):
                     log(text)
+                    said.append(text)
         exit_code = process.wait()
     finally:
         if timer:
@@ -246,7 +258,18 @@ def run_dbt(
         exit_code=exit_code,
         seconds=time.monotonic() - started,
         error=error,
+        manifest=_read_manifest(manifest_file) if exit_code != 0 else None,
+        reason=cause(said),
     )
+
+
+def _read_manifest(path: Path) -> dict[str, Any] | None:
+    # It bears no token to judge by: where nothing changed, dbt writes that of an earlier parse.
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        return manifest if isinstance(manifest, dict) else None
+    except (OSError, ValueError):
+        return None
 
 
 def _end_group(process: subprocess.Popen[str], grace: float) -> None:

@@ -30,6 +30,9 @@ _KEYS = sql.Identifier("pg_temp", "stage_keys")
 _KEYS_PER_READ = 500
 # Above this many forgotten rows (raw was emptied by hand, say), one full read is faster.
 _FORGOTTEN_LIMIT = 20_000
+# dbt reads raw minutes after the load, autovacuum may come later: above this share of rows changed
+# the planner is told at once. Not always, because ANALYZE costs far more than a small merge.
+_NOTABLE_CHANGE = 0.1
 
 
 def load_table(
@@ -77,7 +80,8 @@ class _Load:
                     self.raw, _names(self.table.primary_key)
                 )
             )
-            result = self._record(cursor, self.rows_read, self._largest_stamp(cursor, self.raw))
+            stamp = self._largest_stamp(cursor, self.raw)
+            result = self._record(cursor, self.rows_read, self.rows_read, stamp)
         self._analyze()
         return result
 
@@ -150,9 +154,11 @@ class _Load:
         with self.target.transaction() as cursor:
             self._choose_joins(cursor)
             written = self._delete(cursor) + self._update(cursor) + self._insert(cursor)
-            result = self._record(cursor, written, self.new_stamp)
+            # Counted, not reckoned from what was there before: a person may have changed raw.
+            rows = cursor.rows(sql.SQL("select count(*) from {}").format(self.raw))[0][0]
             cursor.run("drop table if exists pg_temp.stage, pg_temp.stage_keys")
-        if self.plan.action == "full":
+            result = self._record(cursor, written, rows, self.new_stamp)
+        if written > rows * _NOTABLE_CHANGE:
             self._analyze()
         return result
 
@@ -241,7 +247,7 @@ class _Load:
         # ISO text of one length sorts as time does.
         return max(filter(None, [value, self.known and self.known.value]), default=None)
 
-    def _record(self, cursor: Cursor, written: int, stamp: str | None) -> TableResult:
+    def _record(self, cursor: Cursor, written: int, rows: int, stamp: str | None) -> TableResult:
         if stamp is not None and self.table.stamp is not None:
             save_watermark(cursor, self.table.name, Watermark(self.table.stamp, stamp), self.run_id)
         result = TableResult(
@@ -249,6 +255,7 @@ class _Load:
             strategy=self.plan.action,
             rows_read=self.rows_read,
             rows_written=written,
+            rows_after=rows,
             bytes=self.bytes,
             seconds=round(time.monotonic() - self.started, 3),
             watermark=stamp,

@@ -172,6 +172,7 @@ def verify(settings: Settings, *, run_id: str) -> Verification:
     try:
         with Source(settings.source) as source, Target(settings.analytics) as target:
             target.prepare()
+            began_at = target.rows("select clock_timestamp()")[0][0]
             marks = tracking.watermarks(target)
             raw = target.raw_tables()
             checks = []
@@ -184,7 +185,7 @@ def verify(settings: Settings, *, run_id: str) -> Verification:
                 mark = marks.get(item.table.name)
                 checks.append(verifying.check_table(source, target, item.table, mark))
             verification = Verification(run_id, tuple(checks))
-            tracking.save_verification(target, run_id, verification.to_dict())
+            tracking.save_verification(target, run_id, verification.to_dict(), began_at)
             return verification
     except (psycopg2.Error, pymysql.MySQLError) as error:
         raise describe(error) from None
@@ -204,7 +205,10 @@ def report(settings: Settings, *, run_id: str) -> RunReport:
 def status(settings: Settings) -> Status:
     """The last run and how fresh each table is."""
     with Target(settings.analytics) as target:
-        return reporting.read_status(target) if target.prepared() else Status(None, 0, ())
+        if not target.prepared():
+            return Status(None, 0, ())
+        target.upgrade()
+        return reporting.read_status(target)
 
 
 def last_run_id(settings: Settings) -> str | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from etl_pipeline import commands
 from etl_pipeline.errors import PipelineError
 from etl_pipeline.exclusions import table_reason
 from etl_pipeline.source import Table
@@ -91,7 +92,7 @@ def plan(
         if name not in by_name:
             raise PipelineError(
                 f"planning table {name}: the source has no such table",
-                "`python -m etl_pipeline plan` lists the tables",
+                f"`{commands.etl('plan')}` lists the tables",
             )
         if by_name[name].action == "excluded":
             raise PipelineError(

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
+from etl_pipeline import commands
 from etl_pipeline.errors import PipelineError
 from etl_pipeline.target import Target
 from etl_pipeline.tracking import TableResult
@@ -77,13 +78,16 @@ class Freshness:
     """How old a raw table is.
 
     Attributes:
-        rows: Postgres' estimate; exact after each full load.
+        rows: counted, never estimated: by the load, or by a verification since. None where the
+            last load was made by a version that did not count.
+        rows_as_of: the moment of that count, UTC; raw is as it was then unless a person changed it.
         watermark: largest change stamp that was read, UTC; None without a stamp.
         hours_since_load: since the last load of the table that succeeded.
     """
 
     table: str
-    rows: int
+    rows: int | None
+    rows_as_of: str | None
     watermark: str | None
     loaded_at: str
     hours_since_load: float
@@ -91,10 +95,14 @@ class Freshness:
 
 @dataclass(frozen=True)
 class Status:
-    """The last run and the freshness of each table that was ever loaded."""
+    """The last run and the freshness of each table that was ever loaded.
+
+    Attributes:
+        rows: of all tables; None unless every one of them is counted.
+    """
 
     last_run: dict[str, Any] | None
-    rows: int
+    rows: int | None
     tables: tuple[Freshness, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -106,7 +114,7 @@ class Status:
         last = self.last_run
         rows = [("table", "rows", "changed up to (UTC)", "hours since load")]
         rows += [
-            (t.table, f"{t.rows:,}", (t.watermark or "-")[:19], f"{t.hours_since_load:.1f}")
+            (t.table, _number(t.rows), (t.watermark or "-")[:19], f"{t.hours_since_load:.1f}")
             for t in self.tables
         ]
         started = last["started_at"][:19]
@@ -130,12 +138,12 @@ def read_report(target: Target, run_id: str) -> RunReport:
     )
     if not found:
         raise PipelineError(
-            f"reporting run {run_id}: no such run", "`python -m etl_pipeline status` names the last"
+            f"reporting run {run_id}: no such run", f"`{commands.etl('status')}` names the last"
         )
     (name, status, environment, full, started, finished, seconds, error, guard, verified) = found[0]
     tables = target.rows(
-        "select table_name, strategy, rows_read, rows_written, bytes, seconds, watermark, error"
-        " from etl.tables where run_id = %s order by table_name",
+        "select table_name, strategy, rows_read, rows_written, rows_after, bytes, seconds,"
+        " watermark, error from etl.tables where run_id = %s order by table_name",
         [run_id],
     )
     return RunReport(
@@ -160,16 +168,33 @@ def read_status(target: Target) -> Status:
     report = read_report(target, last)
     tables = target.rows(
         """
+        with loads as (
+            select distinct on (table_name) table_name, rows_after, finished_at
+            from etl.tables where status = 'success' order by table_name, finished_at desc
+        ),
+
+        verified as (
+            select verified_at, verification from etl.runs
+            where verified_at is not null order by verified_at desc limit 1
+        ),
+
+        -- A missing table was not counted, whatever stands there.
+        counts as (
+            select v.verified_at, c ->> 'table' as table_name, (c ->> 'raw_rows')::bigint as rows
+            from verified as v
+            cross join jsonb_array_elements(v.verification -> 'checks') as c
+            where c ->> 'outcome' <> 'missing'
+        )
+
         select
             l.table_name,
-            greatest(c.reltuples, 0)::bigint,
+            coalesce(n.rows, l.rows_after),
+            coalesce(n.verified_at, l.finished_at),
             w.value,
             l.finished_at,
             extract(epoch from clock_timestamp() - l.finished_at)::float8 / 3600
-        from (
-            select table_name, max(finished_at) as finished_at
-            from etl.tables where status = 'success' group by table_name
-        ) as l
+        from loads as l
+        left join counts as n on l.table_name = n.table_name and l.finished_at < n.verified_at
         inner join pg_class as c
             on l.table_name = c.relname and c.relnamespace = to_regnamespace(quote_ident(%s))
         left join etl.watermarks as w on l.table_name = w.table_name
@@ -178,15 +203,23 @@ def read_status(target: Target) -> Status:
         [target.schema],
     )
     fresh = tuple(
-        Freshness(name, rows, mark, loaded.isoformat(), round(hours, 2))
-        for name, rows, mark, loaded, hours in tables
+        Freshness(
+            name,
+            rows,
+            None if rows is None else at.isoformat(),
+            mark,
+            loaded.isoformat(),
+            round(hours, 2),
+        )
+        for name, rows, at, mark, loaded, hours in tables
     )
+    counts = [t.rows for t in fresh if t.rows is not None]
     summary = {
         key: value
         for key, value in report.to_dict().items()
         if key not in ("tables", "guard", "verification")
     }
-    return Status(summary, sum(t.rows for t in fresh), fresh)
+    return Status(summary, sum(counts) if len(counts) == len(fresh) else None, fresh)
 
 
 def last_run_id(target: Target) -> str | None:
@@ -204,6 +237,10 @@ def align(rows: list[tuple[str, ...]], left: tuple[int, ...] = (0,)) -> list[str
         ).rstrip()
         for row in rows
     ]
+
+
+def _number(value: int | None) -> str:
+    return "-" if value is None else f"{value:,}"
 
 
 def _iso(value: datetime | None) -> str | None:

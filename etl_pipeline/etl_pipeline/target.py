@@ -17,6 +17,7 @@ import psycopg2
 import psycopg2.errors
 from psycopg2 import sql
 
+from etl_pipeline import commands
 from etl_pipeline.connecting import explain_analytics
 from etl_pipeline.errors import Busy
 from etl_pipeline.settings import AnalyticsSettings
@@ -27,7 +28,7 @@ LOADED_AT = "_loaded_at"
 # Any constant will do, as long as every version of this package uses the same.
 _LOCK = 0x64656E74616C  # "dental"
 
-# Bookkeeping; `create … if not exists` only, columns are added by later versions with ALTER.
+# Bookkeeping; `create … if not exists` only, and _ADDED for tables that an older version created.
 _TRACKING = """
 create schema if not exists etl;
 create table if not exists etl.runs (
@@ -39,6 +40,7 @@ create table if not exists etl.runs (
     full_refresh boolean not null,
     guard jsonb,
     verification jsonb,
+    verified_at timestamptz,
     error text
 );
 create table if not exists etl.tables (
@@ -47,6 +49,7 @@ create table if not exists etl.tables (
     strategy text not null check (strategy in ('full', 'incremental')),
     rows_read bigint not null,
     rows_written bigint not null,
+    rows_after bigint,
     bytes bigint not null,
     seconds double precision not null,
     watermark text,
@@ -64,6 +67,7 @@ create table if not exists etl.watermarks (
     updated_at timestamptz not null default clock_timestamp()
 );
 """
+_ADDED = {"runs": {"verified_at": "timestamptz"}, "tables": {"rows_after": "bigint"}}
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,7 @@ class Target:
             name = f" ({running[0][0]})" if running else ""
             raise Busy(
                 f"starting a run: another run{name} is at work on this analytics database",
-                "wait for it; `python -m etl_pipeline status` shows when it ends",
+                f"wait for it; `{commands.etl('status')}` shows when it ends",
             )
 
     def prepare(self) -> None:
@@ -167,6 +171,25 @@ class Target:
             cursor.run("select pg_advisory_xact_lock(%s)", [_LOCK + 1])
             cursor.run(sql.SQL("create schema if not exists {}").format(self.name()))
             cursor.run(_TRACKING)
+        self.upgrade()
+
+    def upgrade(self) -> None:
+        """Add what the bookkeeping of an older version lacks; old lines keep null there."""
+        with self.transaction() as cursor:
+            for table, columns in _ADDED.items():
+                present = cursor.rows(
+                    "select attname from pg_attribute where attrelid = to_regclass(%s)",
+                    [f"etl.{table}"],
+                )
+                # Looked up, for ALTER … IF NOT EXISTS locks out readers even to do nothing.
+                for column, kind in columns.items():
+                    if (column,) not in present:
+                        cursor.run("set local lock_timeout = '30s'")
+                        cursor.run(
+                            sql.SQL("alter table {} add column if not exists {} {}").format(
+                                sql.Identifier("etl", table), sql.Identifier(column), sql.SQL(kind)
+                            )
+                        )
 
     def prepared(self) -> bool:
         return self.rows("select to_regclass('etl.watermarks') is not null")[0][0]

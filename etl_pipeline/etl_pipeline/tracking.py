@@ -22,6 +22,8 @@ class TableResult:
     Attributes:
         rows_read: rows that came from the source.
         rows_written: rows inserted, changed or removed in raw.
+        rows_after: rows of the raw table, counted in the load's own transaction; None where the
+            load failed, and in lines of versions that did not count.
         bytes: length of the CSV that came from the source.
         watermark: largest change stamp read so far, UTC; None without a stamp.
     """
@@ -30,6 +32,7 @@ class TableResult:
     strategy: str
     rows_read: int = 0
     rows_written: int = 0
+    rows_after: int | None = None
     bytes: int = 0
     seconds: float = 0.0
     watermark: str | None = None
@@ -72,8 +75,8 @@ def start_run(
             values (%s, 'running', %s, %s, %s)
             on conflict (run_id) do update set
                 status = 'running', finished_at = null, error = null, verification = null,
-                environment = excluded.environment, full_refresh = excluded.full_refresh,
-                guard = excluded.guard
+                verified_at = null, environment = excluded.environment,
+                full_refresh = excluded.full_refresh, guard = excluded.guard
             """,
             [run_id, environment, full, None if guard is None else json.dumps(dict(guard))],
         )
@@ -93,14 +96,14 @@ def record_table(cursor: Cursor, run_id: str, result: TableResult, started_at: d
     cursor.run(
         """
         insert into etl.tables (
-            run_id, table_name, strategy, rows_read, rows_written, bytes, seconds, watermark,
-            status, error, started_at, finished_at
-        ) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, clock_timestamp())
+            run_id, table_name, strategy, rows_read, rows_written, rows_after, bytes, seconds,
+            watermark, status, error, started_at, finished_at
+        ) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, clock_timestamp())
         on conflict (run_id, table_name) do update set
             strategy = excluded.strategy, rows_read = excluded.rows_read,
-            rows_written = excluded.rows_written, bytes = excluded.bytes,
-            seconds = excluded.seconds, watermark = excluded.watermark, status = excluded.status,
-            error = excluded.error, started_at = excluded.started_at,
+            rows_written = excluded.rows_written, rows_after = excluded.rows_after,
+            bytes = excluded.bytes, seconds = excluded.seconds, watermark = excluded.watermark,
+            status = excluded.status, error = excluded.error, started_at = excluded.started_at,
             finished_at = excluded.finished_at
         """,
         [
@@ -109,6 +112,7 @@ def record_table(cursor: Cursor, run_id: str, result: TableResult, started_at: d
             result.strategy,
             result.rows_read,
             result.rows_written,
+            result.rows_after,
             result.bytes,
             result.seconds,
             result.watermark,
@@ -141,9 +145,12 @@ def watermarks(target: Target) -> dict[str, Watermark]:
     }
 
 
-def save_verification(target: Target, run_id: str, verification: Mapping[str, Any]) -> None:
+def save_verification(
+    target: Target, run_id: str, verification: Mapping[str, Any], began_at: datetime
+) -> None:
+    """Keep the outcome; `began_at`, by the target's clock, lies before each of its counts."""
     with target.transaction() as cursor:
         cursor.run(
-            "update etl.runs set verification = %s where run_id = %s",
-            [json.dumps(dict(verification)), run_id],
+            "update etl.runs set verification = %s, verified_at = %s where run_id = %s",
+            [json.dumps(dict(verification)), began_at, run_id],
         )

@@ -11,17 +11,19 @@ from datetime import date, timedelta
 
 import pymysql
 
+from etl_pipeline import commands
 from etl_pipeline.connecting import explain_source
 from etl_pipeline.errors import PipelineError
 from etl_pipeline.settings import EnvReader, SourceSettings
+from opendental_demo import office_hours
 from opendental_demo.database import Database, DemoSettings, Marker
 from opendental_demo.practice import Practice
 
 YEARS = 3
 _EPILOG = """\
-  python -m opendental_demo load               fill the demo source once; a second time does nothing
-  python -m opendental_demo advance --days 1   a day of business: new rows, changes, hard deletes
-  python -m opendental_demo load --reset       start again from nothing
+  %(prog)s load               fill the demo source once; a second time does nothing
+  %(prog)s advance --days 1   a day of business: new rows, changes, hard deletes
+  %(prog)s load --reset       start again from nothing
 
 The database comes from DEMO_SOURCE_HOST, _PORT, _DB, _USER, _PASSWORD; the practice from DEMO_SEED
 and DEMO_SCALE. The same seed, scale and end date always give the same rows. All people are
@@ -54,17 +56,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m opendental_demo",
+        prog=_command(),
         description="A synthetic OpenDental source: one invented dental practice over three years.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    load = commands.add_parser("load", help="create the tables and fill them")
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    load = subparsers.add_parser("load", help="create the tables and fill them")
     load.set_defaults(command=_load)
     load.add_argument("--end-date", type=date.fromisoformat, help="the books end before this day")
     load.add_argument("--reset", action="store_true", help="drop what is there and load again")
-    advance = commands.add_parser("advance", help="live the next days of business")
+    advance = subparsers.add_parser("advance", help="live the next days of business")
     advance.set_defaults(command=_advance)
     advance.add_argument("--days", type=int, default=1, help="calendar days (default 1)")
     for sub in (load, advance):
@@ -75,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _load(database: Database, args: argparse.Namespace, seed: int, scale: float) -> int:
     found = database.marker()
-    today = date.today()
+    today = office_hours.today()
     if found is not None and not args.reset:
         # Without --end-date any finished load of this practice will do: a stack that is started
         # again tomorrow keeps its data.
@@ -86,7 +88,7 @@ def _load(database: Database, args: argparse.Namespace, seed: int, scale: float)
         raise PipelineError(
             f"loading the demo: the database holds seed {found.seed}, scale {found.scale:g},"
             f" end date {found.end}",
-            "python -m opendental_demo load --reset",
+            _fill("load --reset"),
         )
     strangers = database.strangers()
     if strangers:
@@ -96,7 +98,7 @@ def _load(database: Database, args: argparse.Namespace, seed: int, scale: float)
             "point DEMO_SOURCE_DB at an empty database; real data is never overwritten",
         )
     end = args.end_date or today
-    if end > today + timedelta(days=1):
+    if end > today:
         # Stamps in the future would hide the changes that a person makes today.
         raise PipelineError("loading the demo: the end date lies in the future", "leave it out")
     began = time.monotonic()
@@ -118,9 +120,7 @@ def _advance(database: Database, args: argparse.Namespace, seed: int, scale: flo
         raise PipelineError("advancing the demo: --days must be at least 1")
     found = database.marker()
     if found is None:
-        raise PipelineError(
-            "advancing the demo: there is no practice yet", "python -m opendental_demo load"
-        )
+        raise PipelineError("advancing the demo: there is no practice yet", _fill("load"))
     # The past is lived again in memory (seconds): the database holds no state of the simulation.
     practice = Practice(found.seed, found.scale, _start(found.end))
     practice.run_until(found.today)
@@ -159,6 +159,17 @@ def _open(settings: DemoSettings) -> Database:
         safe = explain_source(error, source)
         hint = safe.hint.replace("OPENDENTAL_SOURCE_", "DEMO_SOURCE_")
         raise PipelineError(safe.message, hint) from None
+
+
+def _command(arguments: str = "") -> str:
+    """As a person types it here; DEMO_COMMAND says what stands before the arguments."""
+    return commands.typed("DEMO_COMMAND", "python -m opendental_demo", arguments)
+
+
+def _fill(load: str) -> str:
+    # Only a full run sees what it replaces: another practice's rows have the same keys, and stamps
+    # that may lie behind the watermark.
+    return f"{_command(load)}\nthen, for raw to follow: {commands.nightly('--full')}"
 
 
 def _talk(line: str) -> None:

@@ -47,6 +47,13 @@ def holidays(year: int) -> frozenset[date]:
     )
 
 
+def today(now: datetime | None = None) -> date:
+    """The practice's calendar day at `now`, by default the present. Not the machine's: where that
+    keeps UTC, its day begins while the practice still writes the evening's stamps.
+    """
+    return (now or datetime.now(UTC)).astimezone(ZONE).date()
+
+
 def to_utc(day: date, minutes: int) -> datetime:
     """Wall clock of the practice → naive UTC, for change stamps."""
     hour, minute = divmod(minutes, 60)

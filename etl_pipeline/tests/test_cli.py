@@ -68,6 +68,7 @@ def test_run_json(small: Databases) -> None:
                 "strategy": "full",
                 "rows_read": 2,
                 "rows_written": 2,
+                "rows_after": 2,
                 # 1,<01>one<01> and 2,<01>two<01> with their line ends
                 "bytes": 16,
                 "watermark": None,
@@ -95,6 +96,18 @@ def test_run_verify_status_text(small: Databases) -> None:
         "table       rows  changed up to (UTC)  hours since load",
         "definition     2                    -               0.0",
     ]
+
+
+def test_hints_are_what_a_person_types_where_the_environment_says_so(small: Databases) -> None:
+    unknown = ("plan", "--table", "nowhere")
+    assert "\nhint: `python -m etl_pipeline plan` lists" in small.cli(*unknown).stderr
+    assert "\nhint: python -m etl_pipeline run\n" in small.cli("verify").stderr
+    small.environ |= {"ETL_COMMAND": "tool etl --", "NIGHTLY_COMMAND": "tool nightly"}
+    assert "\nhint: `tool etl -- plan` lists" in small.cli(*unknown).stderr
+    assert "\nhint: tool nightly\n" in small.cli("verify").stderr
+    told = small.cli("--help").stdout
+    assert "  tool etl -- verify   " in told
+    assert "python -m" not in told
 
 
 def test_settings_and_usage_exit_2(small: Databases) -> None:

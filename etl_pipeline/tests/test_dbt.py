@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from etl_pipeline.dbt import DbtError, DbtResult, run_dbt, scrub, summarise
+from etl_pipeline.dbt import DbtError, DbtResult, run_dbt, summarise
+from etl_pipeline.dbt_output import Scrubber
 
 PACKAGE_ROOT = Path(__file__).resolve().parents[1]
 
@@ -240,7 +241,132 @@ def test_a_dbt_that_is_not_there(tmp_path: Path, project: Path) -> None:
     ],
 )
 def test_no_value_of_a_row_reaches_a_log(line: str, expected: str | None) -> None:
-    assert scrub(line) == expected
+    assert Scrubber()(line) == expected
+
+
+# As dbt 1.7.8 and PostgreSQL 15 word them, of rows whose text has two lines and quotes of its own.
+CAST = """Database Error in model bad_cast (models/bad_cast.sql)
+  invalid input syntax for type integer: "Zanzibar-Canary
+  Second-Canary "Nick" Name"
+  compiled Code at /state/run/tiny/models/bad_cast.sql"""
+CHECK = """Database Error in model bad_check (models/bad_check.sql)
+  new row for relation "k" violates check constraint "k_t_check"
+  DETAIL:  Failing row contains (2, Zanzibar-Canary
+  Second-Canary "Nick" Name)."""
+GONE = """Database Error in model gone (models/gone.sql)
+  column "person_idd" does not exist
+  LINE 7:     select person_idd from "demo"."tiny"."people"
+                     ^
+  HINT:  Perhaps you meant to reference the column "people.person_id".
+  compiled Code at /state/run/tiny/models/gone.sql"""
+
+
+def test_values_of_several_lines_do_not_reach_a_log(tmp_path: Path, project: Path) -> None:
+    told = [f"00:04:27    {CAST}", "00:04:27", f"00:04:27    {CHECK}", f"00:04:27    {GONE}"]
+    told += ['00:04:28  Unhandled: invalid input syntax for type date: "Zanzibar-Canary', "  Nick"]
+    told += ["00:04:29  Done."]
+    body = f"print({chr(10).join(told)!r}); results({GOOD!r})"
+    _, lines = run(tmp_path, project, fake(tmp_path, body))
+    assert lines == [
+        "00:04:27    Database Error in model bad_cast (models/bad_cast.sql)",
+        '  invalid input syntax for type integer: "…"',
+        "  compiled Code at /state/run/tiny/models/bad_cast.sql",
+        "00:04:27",
+        "00:04:27    Database Error in model bad_check (models/bad_check.sql)",
+        '  new row for relation "k" violates check constraint "k_t_check"',
+        "00:04:27    Database Error in model gone (models/gone.sql)",
+        '  column "person_idd" does not exist',
+        '  HINT:  Perhaps you meant to reference the column "people.person_id".',
+        "  compiled Code at /state/run/tiny/models/gone.sql",
+        '00:04:28  Unhandled: invalid input syntax for type date: "…"',
+        "00:04:29  Done.",
+    ]
+
+
+MANIFEST = {
+    "nodes": {
+        "model.d.gone": {"name": "gone", "original_file_path": "models/gone.sql"},
+        "test.d.not_null_people_age.96745": {
+            "name": "not_null_people_age",
+            "original_file_path": "models/m.yml",
+            "column_name": "age",
+            "attached_node": "model.d.people",
+            "depends_on": {"nodes": ["model.d.people"]},
+        },
+        "test.d.source_unique.29e59": {
+            "name": "source_unique",
+            "original_file_path": "models/m.yml",
+            "column_name": "id",
+            "attached_node": None,
+            "depends_on": {"nodes": ["source.d.things.people"]},
+        },
+    }
+}
+GOT = "Got 3 results, configured to fail if != 0"
+
+
+def test_an_error_leads_with_what_failed_and_why(tmp_path: Path, project: Path) -> None:
+    nodes = [
+        *GOOD,
+        result("model.d.gone", "error") | {"message": GONE},
+        result("model.d.bad_cast", "error") | {"message": CAST},
+        result("model.d.bad_check", "error") | {"message": CHECK},
+        result("test.d.not_null_people_age.96745", "fail") | {"message": GOT},
+        result("test.d.source_unique.29e59", "fail") | {"message": GOT},
+        result("model.d.child", "skipped"),
+    ]
+    body = f"(target / 'manifest.json').write_text({json.dumps(MANIFEST)!r})"
+    outcome, _ = run(tmp_path, project, fake(tmp_path, f"{body}; results({nodes!r}); sys.exit(1)"))
+    assert (outcome.error or "").splitlines() == [
+        'model gone (models/gone.sql): column "person_idd" does not exist;'
+        ' perhaps you meant to reference the column "people.person_id"',
+        'model bad_cast: invalid input syntax for type integer: "…"',
+        'model bad_check: new row for relation "k" violates check constraint "k_t_check"',
+        "test not_null_people_age on people.age (models/m.yml):"
+        " got 3 results, configured to fail if != 0",
+        "test source_unique on things.people.id (models/m.yml):"
+        " got 3 results, configured to fail if != 0",
+        "dbt ended with exit code 1; 1 skipped after a failure",
+    ]
+    assert outcome.select == (
+        "gone+",
+        "bad_cast+",
+        "bad_check+",
+        "people+",
+        "source:things.people+",
+    )
+    assert "Canary" not in str(outcome)
+    # What an earlier build left names nothing of this one.
+    stale, _ = run(tmp_path, project, fake(tmp_path, f"results({nodes!r}); sys.exit(1)"))
+    assert (stale.error or "").startswith('model gone: column "person_idd" does not exist')
+
+
+def test_many_failures_are_counted_and_not_all_told() -> None:
+    nodes = [result(f"model.d.m{n:02}", "error") | {"message": GONE} for n in range(20)]
+    lines = (summarise({"results": nodes}, exit_code=1, seconds=1, error=None).error or "").split(
+        "\n"
+    )
+    assert (len(lines), lines[-2]) == (10, "and 12 more")
+
+
+@pytest.mark.parametrize(
+    ("said", "cause"),
+    [
+        (
+            "Compilation Error\n  Model 'model.d.a' (models/a.sql) depends on a node named 'b'",
+            "Compilation Error: Model 'model.d.a' (models/a.sql) depends on a node named 'b'",
+        ),
+        (
+            'Database Error\n  connection to server at "h", port 1 failed: Connection refused\n'
+            "  \tIs the server running?",
+            'Database Error: connection to server at "h", port 1 failed: Connection refused',
+        ),
+    ],
+)
+def test_why_no_node_ran_is_told(tmp_path: Path, project: Path, said: str, cause: str) -> None:
+    body = f"print({f'00:00:01  Encountered an error:{chr(10)}{said}'!r}); sys.exit(2)"
+    outcome, _ = run(tmp_path, project, fake(tmp_path, body))
+    assert outcome.error == f"{cause}\ndbt ended with exit code 2"
 
 
 def test_summary_needs_both_exit_code_and_results() -> None:

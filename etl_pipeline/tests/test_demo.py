@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from scratch import Databases
 
 from etl_pipeline import pipeline
-from opendental_demo.office_hours import holidays, is_open
+from opendental_demo.office_hours import holidays, is_open, today
 from opendental_demo.practice import Practice
 from opendental_demo.schema import tables
 from opendental_demo.store import Store
@@ -113,6 +113,19 @@ def test_work_is_done_when_the_practice_is_open(store: Store) -> None:
     assert date(2025, 5, 26) in holidays(2025)
 
 
+@pytest.mark.parametrize("hour", range(24))
+def test_no_stamp_lies_in_the_future_at_whatever_hour_the_demo_is_loaded(
+    store: Store, hour: int
+) -> None:
+    """A watermark in the future would hide what changes until then."""
+    stamps = {name: t.stamp for name, t in tables().items() if t.stamp}
+    newest = max(row[stamp] for name, stamp in stamps.items() for row in store.rows[name].values())
+    midnight = datetime(END.year, END.month, END.day, tzinfo=UTC)
+    now = midnight + timedelta(hours=hour)
+    # Books that end before END are those of a day on which the practice's calendar says END.
+    assert today(now) < END or newest <= now.replace(tzinfo=None)
+
+
 def test_every_kind_of_appointment_and_claim_line_occurs() -> None:
     rows = Practice(1, 0.3, START)
     rows.run_until(END)
@@ -138,7 +151,10 @@ def test_load_is_idempotent_and_advance_feeds_an_incremental_run(databases: Data
     assert (again.returncode, again.stderr[:13]) == (0, "nothing to do")
     other = databases.cli("load", "--seed", "8", module="opendental_demo")
     assert other.returncode == 1
-    assert "hint: python -m opendental_demo load --reset" in other.stderr
+    assert other.stderr.endswith(
+        "\nhint: python -m opendental_demo load --reset\n"
+        "then, for raw to follow: python -m etl_pipeline run --full\n"
+    )
 
     databases.run("full")
     assert "preference" not in {t for (t,) in databases.on_analytics(
@@ -152,6 +168,21 @@ def test_load_is_idempotent_and_advance_feeds_an_incremental_run(databases: Data
     assert 0 < second["procedurelog"].rows_written < 500
     verification = pipeline.verify(databases.settings, run_id="next")
     assert [c.table for c in verification.checks if c.outcome != "match"] == []
+
+
+@pytest.mark.database
+def test_hints_are_what_a_person_types_where_the_environment_says_so(databases: Databases) -> None:
+    for name, value in list(databases.environ.items()):
+        databases.environ[name.replace("OPENDENTAL", "DEMO")] = value
+    databases.environ |= {"DEMO_COMMAND": "tool demo --", "NIGHTLY_COMMAND": "tool nightly"}
+    done = databases.cli("advance", module="opendental_demo")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "error: advancing the demo: there is no practice yet\n"
+        "hint: tool demo -- load\n"
+        "then, for raw to follow: tool nightly --full\n",
+    )
+    assert databases.cli("--help", module="opendental_demo").stdout.count("tool demo -- load") == 2
 
 
 @pytest.mark.database

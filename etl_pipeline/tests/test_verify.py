@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 
+import psycopg2
 import pytest
 from scratch import Databases
 from test_load import VISITS
@@ -84,6 +87,104 @@ def test_report_and_status(loaded: Databases) -> None:
     assert status.last_run is not None
     assert status.last_run["run_id"] == "r1"
     json.dumps(status.to_dict())
+
+
+def counted(databases: Databases) -> dict[str, int | None]:
+    status = pipeline.status(databases.settings)
+    assert all((t.rows is None) == (t.rows_as_of is None) for t in status.tables)
+    return {t.table: t.rows for t in status.tables} | {"all": status.rows}
+
+
+@pytest.fixture
+def twenty(databases: Databases) -> Databases:
+    """Twenty visits and two labels, loaded; Postgres forms its own opinion of neither."""
+    databases.on_source(
+        VISITS,
+        "INSERT INTO visit (Fee, DateTStamp) SELECT seq, '2026-01-05 10:00:00' FROM seq_1_to_20",
+        "CREATE TABLE label (id int PRIMARY KEY)",
+        "INSERT INTO label VALUES (1), (2)",
+    )
+    databases.run()
+    databases.on_analytics(
+        "alter table raw.visit set (autovacuum_enabled = off);"
+        " alter table raw.label set (autovacuum_enabled = off)"
+    )
+    return databases
+
+
+def test_rows_are_counted_by_every_kind_of_load(twenty: Databases) -> None:
+    assert counted(twenty) == {"visit": 20, "label": 2, "all": 22}
+    twenty.on_source("INSERT INTO visit (Note) VALUES ('new')")
+    result = twenty.run("r2", tables=["visit"])["visit"]
+    assert (result.strategy, result.rows_after) == ("incremental", 21)
+    assert counted(twenty) == {"visit": 21, "label": 2, "all": 23}
+    twenty.on_source("DELETE FROM visit WHERE VisitNum = 1", "DELETE FROM label WHERE id = 1")
+    twenty.run("r3", full=True)
+    assert counted(twenty) == {"visit": 20, "label": 1, "all": 21}
+    report = pipeline.report(twenty.settings, run_id="r3")
+    assert {t.table: t.rows_after for t in report.tables} == {"visit": 20, "label": 1}
+
+
+def test_a_load_that_failed_leaves_the_count_of_the_last_good_one(twenty: Databases) -> None:
+    twenty.on_analytics("alter table raw.visit add constraint odd check (\"Note\" <> 'new')")
+    twenty.on_source("INSERT INTO visit (Note) VALUES ('new')")
+    assert not twenty.run("r2")["visit"].ok
+    assert counted(twenty) == {"visit": 20, "label": 2, "all": 22}
+
+
+def test_a_verification_counts_what_a_person_did_to_raw_and_the_next_load_again(
+    twenty: Databases,
+) -> None:
+    twenty.on_analytics("truncate raw.visit; insert into raw.label values (3)")
+    assert not pipeline.verify(twenty.settings, run_id="r1").ok
+    assert counted(twenty) == {"visit": 0, "label": 3, "all": 3}
+    twenty.run("r2", tables=["visit"])
+    assert counted(twenty) == {"visit": 20, "label": 3, "all": 23}
+    # Asked for once more under the same name, a run's verification is gone and its counts too.
+    twenty.run("r1", tables=["label"])
+    assert counted(twenty) == {"visit": 20, "label": 2, "all": 22}
+
+
+def test_a_missing_table_was_not_counted_by_the_verification(twenty: Databases) -> None:
+    twenty.on_source("ALTER TABLE visit ADD COLUMN IsMirrored tinyint NOT NULL DEFAULT 1")
+    assert outcome(twenty)["visit"][0] == "missing"
+    assert counted(twenty) == {"visit": 20, "label": 2, "all": 22}
+
+
+def test_bookkeeping_of_an_older_version_says_that_it_did_not_count(twenty: Databases) -> None:
+    pipeline.verify(twenty.settings, run_id="r1")
+    twenty.on_analytics(
+        "alter table etl.tables drop column rows_after;"
+        " alter table etl.runs drop column verified_at"
+    )
+    assert counted(twenty) == {"visit": None, "label": None, "all": None}
+    text = twenty.cli("status").stdout
+    assert re.search(r"^visit +- +2026-01-05 10:00:00 ", text, re.MULTILINE), text
+    twenty.run("r2", tables=["visit"])
+    assert counted(twenty) == {"visit": 20, "label": None, "all": None}
+    pipeline.verify(twenty.settings, run_id="r2")
+    assert counted(twenty) == {"visit": 20, "label": 2, "all": 22}
+
+
+def test_the_bookkeeping_is_brought_up_to_date_without_waiting_for_readers(
+    twenty: Databases,
+) -> None:
+    reader = psycopg2.connect(twenty.analytics.dsn, password=os.environ["TEST_ANALYTICS_PASSWORD"])
+    with reader.cursor() as cursor:
+        cursor.execute("select count(*) from etl.tables, etl.runs")
+        twenty.on_source("INSERT INTO visit (Note) VALUES ('new')")
+        assert twenty.run("r2")["visit"].ok
+    reader.close()
+
+
+@pytest.mark.parametrize(("changed", "estimate"), [(1, 20), (5, 25)])
+def test_the_planner_is_told_of_a_notable_change(
+    twenty: Databases, changed: int, estimate: int
+) -> None:
+    twenty.on_source(f"INSERT INTO visit (Fee) SELECT seq FROM seq_1_to_{changed}")
+    assert twenty.run("r2")["visit"].strategy == "incremental"
+    known = "select reltuples::int from pg_class where oid = 'raw.visit'::regclass"
+    assert twenty.on_analytics(known) == [(estimate,)]
 
 
 CANARY = "Zanzibar-Canary-4711"

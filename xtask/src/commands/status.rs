@@ -12,6 +12,7 @@ use crate::airflow::{Api, DagRun, Truth, first_failed_of};
 use crate::cli;
 use crate::config::{Deploy, Settings};
 use crate::context::Context;
+use crate::exec::plural;
 use crate::image;
 use crate::stack::Stack;
 
@@ -264,7 +265,7 @@ fn etl_lines(etl: &Value) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(run) = etl.get("last_run").filter(|run| run.is_object()) {
         let text = |name: &str| run[name].as_str().unwrap_or("–").to_owned();
-        let rows = run["rows_written"].as_u64().unwrap_or_default();
+        let rows = thousands(run["rows_written"].as_u64().unwrap_or_default());
         lines.push(format!(
             "last load {}  {} rows written  {}",
             text("status"),
@@ -294,10 +295,39 @@ fn freshness(etl: &Value) -> Option<String> {
             stamp.split('.').next().unwrap_or(stamp)
         });
     Some(format!(
-        "freshness {} tables, about {} rows, each loaded within {oldest:.1} h; newest change {newest} UTC",
-        tables.len(),
-        etl["rows"].as_u64().unwrap_or_default(),
+        "freshness {}, each loaded within {oldest:.1} h; newest change {newest} UTC",
+        row_count(tables)
     ))
+}
+
+/// The rows of all tables; where the ETL has not counted every one, of how many.
+fn row_count(tables: &[Value]) -> String {
+    let counts: Vec<u64> = tables
+        .iter()
+        .filter_map(|table| table["rows"].as_u64())
+        .collect();
+    let (of, rows) = (
+        plural(tables.len(), "table"),
+        thousands(counts.iter().sum()),
+    );
+    match counts.len() {
+        0 => format!("{of}, rows not counted yet"),
+        all if all == tables.len() => format!("{of}, {rows} rows"),
+        some => format!("{rows} rows counted in {some} of {of}"),
+    }
+}
+
+/// `1,234,567`, as the ETL itself writes it.
+fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (n, digit) in digits.chars().enumerate() {
+        if n > 0 && (digits.len() - n).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 /// An ISO 8601 instant as the clinic's clock shows it; as it is where it cannot
@@ -319,15 +349,15 @@ mod tests {
 
     #[test]
     fn freshness_is_that_of_the_stalest_table_and_the_newest_change() {
-        let etl = serde_json::json!({"rows": 30, "tables": [
-            {"hours_since_load": 0.5, "watermark": "2026-01-02 03:04:05.000000"},
-            {"hours_since_load": 25.0, "watermark": "2025-12-31 00:00:00.000000"},
-            {"hours_since_load": 1.0, "watermark": null},
+        let etl = serde_json::json!({"rows": 140506, "tables": [
+            {"hours_since_load": 0.5, "watermark": "2026-01-02 03:04:05.000000", "rows": 140000},
+            {"hours_since_load": 25.0, "watermark": "2025-12-31 00:00:00.000000", "rows": 506},
+            {"hours_since_load": 1.0, "watermark": null, "rows": 0},
         ]});
         assert_eq!(
             freshness(&etl).as_deref(),
             Some(
-                "freshness 3 tables, about 30 rows, each loaded within 25.0 h; newest change 2026-01-02 03:04:05 UTC"
+                "freshness 3 tables, 140,506 rows, each loaded within 25.0 h; newest change 2026-01-02 03:04:05 UTC"
             )
         );
         assert_eq!(freshness(&serde_json::json!({"tables": []})), None);
@@ -362,6 +392,30 @@ mod tests {
             run("success", None),
             ["last run  success  manual__1  not started"]
         );
+    }
+
+    #[test]
+    fn what_was_not_counted_is_said_and_never_guessed() {
+        let table = |rows: Option<u64>| serde_json::json!({"rows": rows});
+        for (tables, text) in [
+            (vec![table(Some(7))], "1 table, 7 rows"),
+            (
+                vec![table(Some(140_000)), table(None), table(Some(506))],
+                "140,506 rows counted in 2 of 3 tables",
+            ),
+            (
+                vec![table(None), table(None)],
+                "2 tables, rows not counted yet",
+            ),
+        ] {
+            assert_eq!(row_count(&tables), text);
+        }
+    }
+
+    #[test]
+    fn thousands_are_set_apart() {
+        let shown = [0, 999, 1_000, 100_000, 1_234_567].map(thousands);
+        assert_eq!(shown, ["0", "999", "1,000", "100,000", "1,234,567"]);
     }
 
     #[test]
