@@ -497,7 +497,35 @@ fn bad_input(stack: &Stack) {
     stack.fails(&["up"], "AIRFLOW_WEBSERVER_PORT", "hint: ");
     stack.set("AIRFLOW_WEBSERVER_PORT", &port);
 
-    stack.ok(&["up"]);
+    lose_the_network(stack);
+    stack.fails(&["restart"], "its network is gone", "hint: cargo xtask up");
+    let up = stack.ok(&["up"]);
+    assert!(
+        up.stderr
+            .contains("its containers are made anew, data stays")
+    );
+    // The databases were made anew, their data was not.
+    for done_before in ["filling the demo source", "create the"] {
+        assert!(!up.stderr.contains(done_before), "{}", up.stderr);
+    }
+}
+
+/// As where somebody removed it by hand under a running stack.
+fn lose_the_network(stack: &Stack) {
+    let docker = |args: &[&str]| {
+        assert!(
+            Command::new("docker")
+                .args(args)
+                .status()
+                .unwrap()
+                .success()
+        )
+    };
+    let network = format!("{}_default", stack.project());
+    for container in left_behind("container", &stack.project()).lines() {
+        docker(&["network", "disconnect", "--force", &network, container]);
+    }
+    docker(&["network", "rm", &network]);
 }
 
 fn wait_for_import_error(stack: &Stack) {

@@ -12,13 +12,15 @@ use crate::context::Context;
 use crate::engine::{Container, Engine};
 use crate::exec::Step;
 use crate::image::{self, BaseName, BuildFacts, folder_fingerprint};
-use crate::stack::{Images, Memory, Stack, wait_healthy};
+use crate::stack::{Images, Memory, Stack, data, wait_healthy};
 
 /// How long a first start may take on a slow disk.
 const DATABASES_LIMIT: Duration = Duration::from_secs(180);
 
-/// The deed of `up` in a stack's memory.
+// The deeds in a stack's memory.
 pub(super) const UP: &str = "up";
+const INIT: &str = "init";
+const SEED: &str = "seed";
 
 /// What a person may have changed since a stack was made, and the containers
 /// that were made of it.
@@ -96,12 +98,12 @@ pub(super) fn seed_demo(context: &Context, stack: &Stack<'_>) -> Result<()> {
     let parts = seed_parts(context, stack)?;
     let project = stack.settings().project();
     let mut memory = Memory::read(&context.workspace, project);
-    if memory.did("seed", &as_strs(&parts)) {
+    if memory.did(SEED, &parts) {
         return Ok(());
     }
     context.term.say("filling the demo source:");
     context.machine.show_lines(&seed_step(stack), is_news)?;
-    memory.done("seed", &as_strs(&parts));
+    memory.done(SEED, &parts);
     memory.write(&context.machine, &context.workspace, project)
 }
 
@@ -110,49 +112,51 @@ pub(super) fn seed_step(stack: &Stack<'_>) -> Step {
     stack.run_once("fill the demo source", "demo-seed", &[])
 }
 
-fn seed_parts(context: &Context, stack: &Stack<'_>) -> Result<Vec<String>> {
+fn seed_parts(context: &Context, stack: &Stack<'_>) -> Result<Vec<(&'static str, String)>> {
     let settings = stack.settings();
-    Ok(vec![
-        volume_identity(stack, "mysql-data")?,
-        settings.or("DEMO_SCALE", "1").to_owned(),
-        settings.or("DEMO_SEED", "").to_owned(),
-        folder_fingerprint(
-            &context
-                .workspace
-                .root()
-                .join("etl_pipeline/opendental_demo"),
-        )?,
-    ])
+    let demo = context
+        .workspace
+        .root()
+        .join("etl_pipeline/opendental_demo");
+    let mut parts = vec![
+        ("scale", settings.or("DEMO_SCALE", "1").to_owned()),
+        ("seed", settings.or("DEMO_SEED", "").to_owned()),
+        ("loader", folder_fingerprint(&demo)?),
+    ];
+    parts.extend(data_part(stack, "mysql-data")?);
+    Ok(parts)
 }
 
 /// Whether Airflow was prepared with all that it depends on as it is now.
 pub(super) fn is_initialised(context: &Context, stack: &Stack<'_>) -> Result<bool> {
     let memory = Memory::read(&context.workspace, stack.settings().project());
-    Ok(memory.did("init", &as_strs(&init_parts(context, stack)?)))
+    Ok(memory.did(INIT, &init_parts(context, stack)?))
 }
 
 /// Notes that Airflow was prepared with all that it depends on.
 fn remember_init(context: &Context, stack: &Stack<'_>) -> Result<()> {
     let project = stack.settings().project();
     let mut memory = Memory::read(&context.workspace, project);
-    memory.done("init", &as_strs(&init_parts(context, stack)?));
+    memory.done(INIT, &init_parts(context, stack)?);
     memory.write(&context.machine, &context.workspace, project)
 }
 
-fn init_parts(context: &Context, stack: &Stack<'_>) -> Result<Vec<String>> {
-    Ok(vec![
-        volume_identity(stack, "postgres-data")?,
-        stack.images().airflow.clone().unwrap_or_default(),
-        folder_fingerprint(&context.workspace.root().join("airflow/bootstrap"))?,
-        stack.settings().env().meaning(),
-    ])
+fn init_parts(context: &Context, stack: &Stack<'_>) -> Result<Vec<(&'static str, String)>> {
+    let bootstrap = context.workspace.root().join("airflow/bootstrap");
+    let mut parts = vec![
+        ("image", stack.images().airflow.clone().unwrap_or_default()),
+        ("bootstrap", folder_fingerprint(&bootstrap)?),
+        (".env", stack.settings().env().meaning()),
+    ];
+    parts.extend(data_part(stack, "postgres-data")?);
+    Ok(parts)
 }
 
-/// When the volume was made: a new one by the same name is empty.
-fn volume_identity(stack: &Stack<'_>, name: &str) -> Result<String> {
-    let full = format!("{}_{name}", stack.settings().project());
-    let created = stack.engine().volume_created(&full)?.unwrap_or_default();
-    Ok(format!("{full} {created}"))
+/// The data that a deed was done in. A database that is down is taken for the one
+/// it was: a dry run cannot ask it, and to start it tells.
+fn data_part(stack: &Stack<'_>, volume: &str) -> Result<Option<(&'static str, String)>> {
+    let found = data::identity(stack.engine(), &stack.containers()?, volume)?;
+    Ok(found.map(|identity| ("data", identity)))
 }
 
 /// Notes with which secrets the volumes work, so that a later `.env` that does
@@ -161,10 +165,10 @@ fn remember_volumes(context: &Context, stack: &Stack<'_>) -> Result<()> {
     let settings = stack.settings();
     let project = settings.project();
     let mut memory = Memory::read(&context.workspace, project);
+    let containers = stack.containers()?;
     for (volume, secrets) in settings.bound() {
-        let full = format!("{project}_{volume}");
-        if let Some(created) = stack.engine().volume_created(&full)? {
-            memory.volume_holds(&full, &created, &secrets);
+        if let Some(identity) = data::identity(stack.engine(), &containers, volume)? {
+            memory.volume_holds(&format!("{project}_{volume}"), &identity, &secrets);
         }
     }
     memory.write(&context.machine, &context.workspace, project)
@@ -207,11 +211,6 @@ fn is_news(line: &str) -> bool {
     let status = !line.is_empty() && line.chars().all(|c| c.is_ascii_digit());
     let v2 = line.starts_with("Container ") && line.contains("-run-");
     !(v1 || status || v2)
-}
-
-/// For [`Memory`], which takes borrowed parts.
-pub(super) fn as_strs(parts: &[String]) -> Vec<&str> {
-    parts.iter().map(String::as_str).collect()
 }
 
 #[cfg(test)]

@@ -73,6 +73,10 @@ fn start(
     images: &Images,
 ) -> Result<()> {
     let stack = Stack::open(engine, settings, images.clone())?;
+    // One that is interrupted has to go on the next time, whatever runs by then.
+    let mut memory = Memory::read(&context.workspace, settings.project());
+    memory.forget(UP);
+    memory.write(&context.machine, &context.workspace, settings.project())?;
     free_stranded(context, &stack)?;
     phases::prepare_folders(context, settings)?;
     phases::start_databases(context, &stack)?;
@@ -86,7 +90,7 @@ fn start(
     })?;
     let mut memory = Memory::read(&context.workspace, settings.project());
     let parts = up_parts(context, &stack.containers()?, settings, images)?;
-    memory.done_with(UP, &parts);
+    memory.done(UP, &parts);
     memory.write(&context.machine, &context.workspace, settings.project())
 }
 
@@ -128,7 +132,7 @@ fn is_up(
         .filter(|c| !c.is_one_off())
         .all(|c| c.is_up() && c.is_attached());
     let parts = up_parts(context, &containers, settings, images)?;
-    Ok(healthy && memory.changed(UP, &parts).is_some_and(|c| c.is_empty()))
+    Ok(healthy && memory.did(UP, &parts))
 }
 
 /// All that a running stack was made from, and its containers.

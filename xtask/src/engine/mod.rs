@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
-use serde_json::Value;
 use xshell::{Shell, cmd};
 
 use crate::error::Failure;
@@ -245,21 +244,6 @@ impl<'a> Engine<'a> {
         let networks = self.lines(&step)?;
         let lost = own().filter(|c| c.is_stranded(&networks));
         Ok(lost.map(Container::service).collect())
-    }
-
-    /// When a volume was made, as the engine writes it.
-    pub(crate) fn volume_created(&self, name: &str) -> Result<Option<String>> {
-        let docker = &self.docker;
-        let step = Step::new(
-            "inspect a volume",
-            cmd!(self.sh(), "{docker} volume inspect {name}"),
-        )
-        .limit(ANSWER);
-        let volumes: Vec<Value> = self.inspected(&step)?;
-        Ok(volumes
-            .first()
-            .and_then(|volume| volume["CreatedAt"].as_str())
-            .map(str::to_owned))
     }
 
     /// The last lines that a container printed, both streams.

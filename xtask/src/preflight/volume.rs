@@ -10,7 +10,7 @@ use super::check::Check;
 use crate::config::{Settings, Store, Workspace, settings};
 use crate::engine::{Container, Engine};
 use crate::exec::{Captured, Step};
-use crate::stack::Memory;
+use crate::stack::{Memory, data};
 
 /// How long a login may take.
 const LOGIN_LIMIT: Duration = Duration::from_secs(15);
@@ -29,10 +29,12 @@ pub(super) fn check(
     let mut differing = Vec::new();
     for (volume, secrets) in settings.bound() {
         let full = format!("{project}_{volume}");
-        let Some((created, variables)) = memory.volume_differs(&full, &secrets) else {
+        let Some((identity, variables)) = memory.volume_differs(&full, &secrets) else {
             continue;
         };
-        if engine.volume_created(&full)?.as_deref() != Some(created) {
+        let now = data::identity(engine, containers, volume)?;
+        let is_another = now.is_some_and(|now| now != identity);
+        if is_another || !engine.volumes(project)?.contains(&full) {
             continue;
         }
         for variable in variables {

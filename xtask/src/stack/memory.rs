@@ -15,19 +15,21 @@ use crate::exec::Machine;
 
 /// `.cache/stack-<project>.json`, mode 0600.
 #[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub(crate) struct Memory {
     /// Random, so that a fingerprint tells nothing about a short password.
     salt: String,
     /// Volume name → what it was made with.
     volumes: BTreeMap<String, Volume>,
-    /// Name of a deed (`init`, `seed`) → fingerprint of all that it depends on.
+    /// `deed: part` → fingerprint of that part, for all that a deed (`init`,
+    /// `seed`, `up`) depends on.
     deeds: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Volume {
-    created: String,
+    /// See [`super::data::identity`].
+    identity: String,
     /// Variable → fingerprint of its value.
     secrets: BTreeMap<String, String>,
 }
@@ -53,21 +55,8 @@ impl Memory {
         machine.write(&path(workspace, project), &text, 0o600)
     }
 
-    /// Whether `deed` was done with exactly these `parts`.
-    pub(crate) fn did(&self, deed: &str, parts: &[&str]) -> bool {
-        self.deeds.get(deed) == Some(&self.fingerprint(parts))
-    }
-
-    /// Notes that `deed` was done with these `parts`.
-    pub(crate) fn done(&mut self, deed: &str, parts: &[&str]) {
-        self.salt_once();
-        let fingerprint = self.fingerprint(parts);
-        self.deeds.insert(deed.to_owned(), fingerprint);
-    }
-
-    /// The same for a deed of named parts, each known by itself: the names of
-    /// those that are not as they were when it was last done; `None` where it
-    /// is not known to have been done.
+    /// The parts that are not as they were when `deed` was last done; `None`
+    /// where it is not known to have been done with each of them.
     pub(crate) fn changed<'p>(
         &self,
         deed: &str,
@@ -83,24 +72,36 @@ impl Memory {
             .map(|names| names.into_iter().flatten().collect())
     }
 
-    /// Notes that a deed of named parts was done with these.
-    pub(crate) fn done_with(&mut self, deed: &str, parts: &[(&str, String)]) {
+    /// Whether `deed` was done with exactly these parts.
+    pub(crate) fn did(&self, deed: &str, parts: &[(&str, String)]) -> bool {
+        self.changed(deed, parts).is_some_and(|c| c.is_empty())
+    }
+
+    /// Notes that `deed` was done with these parts, and with no others.
+    pub(crate) fn done(&mut self, deed: &str, parts: &[(&str, String)]) {
         self.salt_once();
+        self.forget(deed);
         for (name, value) in parts {
             let fingerprint = self.fingerprint(&[value]);
             self.deeds.insert(part_of(deed, name), fingerprint);
         }
     }
 
+    /// As though `deed` had never been done.
+    pub(crate) fn forget(&mut self, deed: &str) {
+        let lead = part_of(deed, "");
+        self.deeds.retain(|name, _| !name.starts_with(&lead));
+    }
+
     /// Notes which secrets, by variable and value, a volume was made with.
-    pub(crate) fn volume_holds(&mut self, name: &str, created: &str, secrets: &[(&str, &str)]) {
+    pub(crate) fn volume_holds(&mut self, name: &str, identity: &str, secrets: &[(&str, &str)]) {
         self.salt_once();
         let mut volume = self
             .volumes
             .remove(name)
-            .filter(|volume| volume.created == created)
+            .filter(|volume| volume.identity == identity)
             .unwrap_or_else(|| Volume {
-                created: created.to_owned(),
+                identity: identity.to_owned(),
                 secrets: BTreeMap::new(),
             });
         for (variable, value) in secrets {
@@ -112,8 +113,8 @@ impl Memory {
     }
 
     /// The variables whose value is not the one that the volume is known to
-    /// have been made with, and when that volume was made. Asks nobody: whether
-    /// it is still that volume is for the caller to see.
+    /// have been made with, and the identity of its data. Asks nobody: whether it
+    /// is still that volume is for the caller to see.
     pub(crate) fn volume_differs<'v>(
         &self,
         name: &str,
@@ -128,7 +129,7 @@ impl Memory {
             })
             .map(|(variable, _)| *variable)
             .collect();
-        (!differing.is_empty()).then_some((volume.created.as_str(), differing))
+        (!differing.is_empty()).then_some((volume.identity.as_str(), differing))
     }
 
     fn salt_once(&mut self) {
@@ -169,7 +170,7 @@ mod tests {
         let differs = |memory: &Memory, secrets: &[(&'static str, &str)]| {
             memory
                 .volume_differs("v", secrets)
-                .map(|(created, names)| (created.to_owned(), names))
+                .map(|(identity, names)| (identity.to_owned(), names))
         };
         assert_eq!(differs(&memory, &[("A", "1"), ("B", "2")]), None);
         assert_eq!(
@@ -198,27 +199,23 @@ mod tests {
     }
 
     #[test]
-    fn a_deed_counts_only_with_the_same_parts() {
-        let mut memory = Memory::default();
-        assert!(!memory.did("init", &["x"]));
-        memory.done("init", &["x"]);
-        assert!(memory.did("init", &["x"]));
-        assert!(!memory.did("init", &["y"]));
-    }
-
-    #[test]
     fn a_deed_of_named_parts_tells_which_of_them_changed() {
         let parts = |env: &str, compose: &str| {
             vec![("a file", env.to_owned()), ("another", compose.to_owned())]
         };
         let mut memory = Memory::default();
         assert_eq!(memory.changed("up", &parts("1", "2")), None);
-        memory.done_with("up", &parts("1", "2"));
+        memory.done("up", &parts("1", "2"));
         assert_eq!(memory.changed("up", &parts("1", "2")), Some(vec![]));
         assert_eq!(
             memory.changed("up", &parts("1", "3")),
             Some(vec!["another"])
         );
         assert_eq!(memory.changed("down", &parts("1", "2")), None);
+        assert!(memory.did("up", &parts("1", "2")) && !memory.did("up", &parts("1", "3")));
+        memory.done("up", &parts("1", "2")[..1]);
+        assert_eq!(memory.changed("up", &parts("1", "2")), None, "a part fewer");
+        memory.forget("up");
+        assert_eq!(memory.changed("up", &parts("1", "2")[..1]), None);
     }
 }

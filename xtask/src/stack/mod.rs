@@ -1,6 +1,7 @@
 //! The containers of a checkout, through Compose.
 
 mod compose;
+pub(crate) mod data;
 mod memory;
 mod wait;
 
