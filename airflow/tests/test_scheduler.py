@@ -23,7 +23,8 @@ import pytest
 from airflow_bed import BOOTSTRAP, Metadata, Slack, airflow_environ
 
 NIGHT = "2026-07-16T03:00:00+00:00"
-BEFORE_OPENING = "2026-07-16T01:59:56+00:00"
+# Long enough before 21:00 Central that a slow machine has the guard look while it is still closed.
+BEFORE_OPENING = "2026-07-16T01:59:40+00:00"
 PATIENCE = 90
 
 LOCAL_SETTINGS = '''
