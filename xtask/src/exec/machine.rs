@@ -176,10 +176,10 @@ impl Machine {
         step: &Step,
         keep: impl Fn(&str) -> bool,
     ) -> Result<ExitStatus> {
-        let _owns_interrupts = OnTerminal::enter();
+        let owner = OnTerminal::enter();
         let mut child = self.spawn(step, Stdio::piped(), Stdio::inherit())?;
         self.pass_on(child.stdout.take(), std::io::stdout(), &keep);
-        wait(&mut child, step)
+        wait(&mut child, step, owner)
     }
 
     /// Runs a step that must succeed and whose output is talk: all of it goes
@@ -199,10 +199,10 @@ impl Machine {
             .as_fd()
             .try_clone_to_owned()
             .context("failed to share standard error")?;
-        let _owns_interrupts = OnTerminal::enter();
+        let owner = OnTerminal::enter();
         let mut child = self.spawn(step, Stdio::from(stderr), Stdio::piped())?;
         self.pass_on(child.stderr.take(), std::io::stderr(), &keep);
-        let status = wait(&mut child, step)?;
+        let status = wait(&mut child, step, owner)?;
         Self::succeeded(step, status)
     }
 
@@ -266,9 +266,9 @@ impl Machine {
     }
 
     fn on_terminal(&self, step: &Step, stdout: Stdio) -> Result<ExitStatus> {
-        let _owns_interrupts = OnTerminal::enter();
+        let owner = OnTerminal::enter();
         let mut child = self.spawn(step, stdout, Stdio::inherit())?;
-        wait(&mut child, step)
+        wait(&mut child, step, owner)
     }
 
     fn spawn(&self, step: &Step, stdout: Stdio, stderr: Stdio) -> Result<Child> {
@@ -317,10 +317,12 @@ impl Drop for Hush<'_> {
     }
 }
 
-fn wait(child: &mut Child, step: &Step) -> Result<ExitStatus> {
-    child
+fn wait(child: &mut Child, step: &Step, owner: OnTerminal) -> Result<ExitStatus> {
+    let status = child
         .wait()
-        .with_context(|| format!("failed to wait for {}", step.program_name()))
+        .with_context(|| format!("failed to wait for {}", step.program_name()))?;
+    owner.leave(status);
+    Ok(status)
 }
 
 /// `exited with status 3`, or what a signal did.

@@ -5,13 +5,22 @@
 //! by the terminal itself, and is given the time to end well.
 
 use std::io::{IsTerminal, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
 static GROUPS: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 static ON_TERMINAL: AtomicUsize = AtomicUsize::new(0);
+
+/// How often Ctrl-C was met.
+static MET: AtomicUsize = AtomicUsize::new(0);
+/// A tool may have been ended by somebody else's SIGINT, which we never meet.
+const TOLD_WITHIN: Duration = Duration::from_secs(1);
 
 static LAST_WORD: Mutex<Option<String>> = Mutex::new(None);
 static INTERRUPTED_AT: Mutex<Option<String>> = Mutex::new(None);
@@ -39,6 +48,7 @@ pub(crate) fn forward_interrupts() -> anyhow::Result<()> {
                 end(*group);
             }
         }
+        MET.fetch_add(1, Ordering::SeqCst);
         if ends {
             std::process::exit(INTERRUPTED.into());
         }
@@ -117,12 +127,31 @@ impl Drop for Group {
 }
 
 /// While it lives, Ctrl-C is the tool's own business.
-pub(super) struct OnTerminal;
+pub(super) struct OnTerminal {
+    /// How often Ctrl-C was met before.
+    met: usize,
+}
 
 impl OnTerminal {
     pub(super) fn enter() -> Self {
         ON_TERMINAL.fetch_add(1, Ordering::SeqCst);
-        Self
+        Self {
+            met: MET.load(Ordering::SeqCst),
+        }
+    }
+
+    /// The tool has ended. Where Ctrl-C ended it, it met us too, and may not have
+    /// been told to us yet: the command's end waits for that.
+    pub(super) fn leave(self, status: ExitStatus) {
+        let by_interrupt = status.signal() == Some(Signal::INT.as_raw())
+            || status.code() == Some(INTERRUPTED.into());
+        let started = Instant::now();
+        while by_interrupt
+            && MET.load(Ordering::SeqCst) == self.met
+            && started.elapsed() < TOLD_WITHIN
+        {
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 
