@@ -55,6 +55,12 @@ pub(crate) enum Command {
     /// once. Where the image registry cannot be reached, equivalents of the
     /// base images are made from Debian and PyPI packages (see bases/README.md).
     Build(Build),
+    /// Show the hash of the image's inputs
+    ///
+    /// It moves when, and only when, something moves that the engine could see
+    /// while building: files that .dockerignore admits, the Dockerfile, the
+    /// base's content, the platform.
+    Hash(Hash),
     /// Prepare Airflow: migrate, users, Variables, pools, connections
     ///
     /// Can be run again at any time; what exists stays.
@@ -106,22 +112,38 @@ pub(crate) enum Command {
     Sql(Sql),
     /// Open a shell in a service's container (default: the scheduler's)
     Shell(Shell),
-    /// Compile the requirements' locks from what a person wrote
+    /// Lock what a person wrote: digests of the base images, requirements
+    ///
+    /// Asks the registry for the digest of each base's tag and writes it into
+    /// deploy.toml; where none can be reached, it stays as it is.
     ///
     /// Each requirements*.txt has a .lock beside it with the whole resolution
-    /// and its hashes. Versions that are locked stay as long as they fit.
+    /// and its hashes: first Airflow's release with its constraints, then the
+    /// image's packages under them, then what tests and the installer need.
+    /// Versions that are locked stay as long as they fit. What moved is shown as
+    /// a table.
     Lock(Lock),
+    /// Push the image of this tree to a registry
+    ///
+    /// Under the hash of its inputs, its git revision and the channels that are
+    /// named; what the registry holds already is not pushed again. Credentials
+    /// are docker's own: docker login.
+    Push(Push),
     /// Remove images of earlier builds that no container uses
     ///
     /// Looks at all that xtask built on this engine, bases and test images too;
     /// what this tree or a container uses stays. Another checkout whose stack is
     /// down builds its image again.
     Prune(DryRun),
+    /// Measure the figures that the docs quote
+    ///
+    /// For example: cargo build --release && target/release/xtask bench image
+    Bench(Bench),
     /// Run every test: Rust, Python, DAGs in the image, dbt, one whole night
     Test(Test),
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct DryRun {
     /// Look for real, print what would be done, change nothing
     #[arg(long)]
@@ -175,6 +197,49 @@ pub(crate) struct Build {
     /// them were made before
     #[arg(long)]
     pub(crate) pull: bool,
+    /// Build nothing; show which inputs changed, appeared or vanished since the
+    /// image that runs, or the last build where none runs
+    #[arg(long, conflicts_with_all = ["dry_run", "pull"])]
+    pub(crate) why: bool,
+    /// Build twice with nothing from before and compare: the same inputs have to
+    /// give the same image; what differs is named by layer and file
+    #[arg(long, conflicts_with_all = ["dry_run", "pull", "why"])]
+    pub(crate) verify: bool,
+    /// Refuse to build unless it is for this platform: linux/amd64, linux/arm64
+    #[arg(long, value_name = "OS/ARCH")]
+    pub(crate) platform: Option<String>,
+    /// With --why: since `running`, `last`, an image's tag or a git revision
+    #[arg(long, requires = "why", value_name = "WHAT")]
+    pub(crate) since: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Push {
+    #[command(flatten)]
+    pub(crate) dry: DryRun,
+    /// Where to: registry.example.com/team (default: registry in deploy.toml)
+    #[arg(long)]
+    pub(crate) registry: Option<String>,
+    /// Another name for it, moved to this image: stable, say
+    #[arg(long, value_name = "TAG")]
+    pub(crate) channel: Vec<String>,
+    /// Push although inputs of the image are not committed; the revision's name
+    /// then ends in -dirty
+    #[arg(long)]
+    pub(crate) allow_dirty: bool,
+    /// Print image, tag, digest and what was pushed as JSON on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Hash {
+    /// Print the hash and all its parts as JSON, with what is not pinned
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Show each part: settings, then every file with its own hash
+    #[arg(long)]
+    pub(crate) files: bool,
 }
 
 #[derive(Debug, Args)]
@@ -279,14 +344,26 @@ pub(crate) struct Shell {
     pub(crate) service: String,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct Lock {
     /// Change nothing; fail where a lock is not what it would be
-    #[arg(long)]
+    ///
+    /// A tag that moved away from the digest that is written down is a warning:
+    /// that digest is still good.
+    #[arg(long, conflicts_with_all = ["upgrade", "dry_run"])]
     pub(crate) check: bool,
+    /// Look for versions published up to today: of all packages, or of those
+    /// that are named
+    ///
+    /// Airflow's release and its constraints stay. With names, base images are
+    /// not looked at.
+    #[arg(long, value_name = "PACKAGE", num_args = 0..)]
+    pub(crate) upgrade: Option<Vec<String>>,
     /// The Debian packages of the local base images instead
-    #[arg(long)]
+    #[arg(long, conflicts_with = "upgrade")]
     pub(crate) bases: bool,
+    #[command(flatten)]
+    pub(crate) dry: DryRun,
 }
 
 #[derive(Debug, Args)]
@@ -294,4 +371,22 @@ pub(crate) struct Test {
     /// Leave out everything that needs containers
     #[arg(long)]
     pub(crate) fast: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    #[command(subcommand)]
+    pub(crate) command: BenchCommand,
+    /// How often what takes less than a second is measured
+    #[arg(long, default_value_t = 11, global = true)]
+    pub(crate) runs: usize,
+    /// Print every run as JSON on standard output
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum BenchCommand {
+    /// Hash, no-op build, cold build against pip, one changed requirement, push
+    Image,
 }

@@ -67,6 +67,7 @@ fn a_dry_run_of_up_prints_every_step_and_takes_none() {
     }
     let (hash, image) = bench.hash_and_image();
     let base = "apache/airflow:2.7.1-python3.11";
+    let labels = bench.labels(&hash, base, true);
     let compose = format!(
         "would run: AIRFLOW_IMAGE={image} POSTGRES_IMAGE=postgres:15 MYSQL_IMAGE=mariadb:10.11 \
          <root>/one/{COMPOSE}"
@@ -76,9 +77,7 @@ fn a_dry_run_of_up_prints_every_step_and_takes_none() {
          look there: docker system df\n\
          would run: DOCKER_BUILDKIT=1 <root>/one/docker build --file Dockerfile.airflow \
          --tag {image} --tag airflow-dbt-dental:latest --build-arg BASE_IMAGE={base} \
-         --label dental.image.inputs={hash} \
-         --label org.opencontainers.image.title=airflow-dbt-dental \
-         --label org.opencontainers.image.base.name={base} .\n\
+         --build-arg SOURCE_DATE_EPOCH=315532800{labels} .\n\
          {compose} up --detach --no-deps --no-build postgres mysql\n\
          {compose} run --rm --no-deps -T demo-seed\n\
          {compose} run --rm --no-deps -T airflow-init\n\
@@ -364,16 +363,13 @@ fn prune_removes_only_what_neither_this_tree_nor_a_container_uses() {
     ]
     .join(",");
     let container = running(&["x"]).replace("sha256:1", "sha256:used");
-    let cases = format!(
-        "'image ls') printf 'sha256:%s\\n' current old older used old ;;\n\
-         'image inspect') case \"$3\" in sha256:*) printf '%s\\n' '[{list}]'; exit ;; esac\n\
-         <stock>\n{container}"
-    );
-    let stock = bench.stock();
-    let (_, stock) = stock.split_once("'image inspect')").unwrap();
-    let (inspect, rest) = stock.split_once("esac ;;").unwrap();
-    let cases = cases.replace("<stock>", &format!("{inspect}esac ;;")) + "\n" + rest;
-    bench.docker("one", BUILTIN, &cases);
+    let by_id = format!("case \"$3\" in sha256:*) printf '%s\\n' '[{list}]'; exit ;; esac");
+    let inspect = "'image inspect')";
+    let stock = bench
+        .stock()
+        .replacen(inspect, &format!("{inspect} {by_id}\n"), 1);
+    let ids = "'image ls') printf 'sha256:%s\\n' current old older used old ;;";
+    bench.docker("one", BUILTIN, &format!("{ids}\n{stock}\n{container}"));
     bench.forget();
     let remove = "docker image rm --force sha256:old sha256:older";
     let names = "  airflow-dbt-dental:111111111111\n  airflow-dbt-dental:222222222222\n";

@@ -3,17 +3,31 @@
 use anyhow::{Context as _, Result};
 use serde_json::json;
 
-use super::print_json;
+use super::{print_json, verify, why};
 use crate::cli;
 use crate::config::Deploy;
 use crate::context::Context;
-use crate::engine::{BUILDKIT_HINT, Engine, clis};
+use crate::engine::{Ask, BUILDKIT_HINT, Engine, clis};
 use crate::error::Failure;
-use crate::image::{self, BaseName, BuildFacts};
+use crate::image::{self, BaseName, BuildFacts, GitState, LastBuild};
+
+/// Files that decide an image without being in it.
+const DECIDING: [&str; 3] = [".dockerignore", "bases", "deploy.toml"];
 
 pub(crate) fn run(context: &Context, args: &cli::Build) -> Result<()> {
     let deploy = context.deploy()?;
     let engine = context.engine()?;
+    if args.why {
+        return why::explain(context, &engine, &deploy, args.since.as_deref(), args.json);
+    }
+    if let Some(platform) = &args.platform {
+        let bases = &deploy.bases;
+        let base = image::find_base(&engine, &context.workspace, bases, BaseName::Airflow)?;
+        image::refuse_other_platform(&engine, platform, base.as_ref())?;
+    }
+    if args.verify {
+        return verify::run(context, &engine, &deploy, args.json);
+    }
     let facts = if args.dry.dry_run {
         let facts = image::observe(&engine, &context.workspace, &deploy)?;
         print_plan(context, &engine, &facts, &deploy);
@@ -25,7 +39,7 @@ pub(crate) fn run(context: &Context, args: &cli::Build) -> Result<()> {
         print_json(&json!({
             "image": facts.image(),
             "inputs": facts.fingerprint.as_ref().map(ToString::to_string),
-            "files": facts.files,
+            "files": facts.manifest.files.len(),
             "base": facts.base.as_ref().map(|b| &b.reference),
             "present": facts.present.is_some(),
         }))?;
@@ -41,24 +55,32 @@ pub(crate) fn ensure(
     bases: &[BaseName],
     pull: bool,
 ) -> Result<BuildFacts> {
-    image::ensure_bases(engine, &context.workspace, &deploy.bases, bases, pull)?;
-    let facts = image::observe(engine, &context.workspace, deploy)?;
+    let mut facts = image::observe(engine, &context.workspace, deploy)?;
+    // The Airflow base alone was looked at with the image.
+    if pull || facts.base.is_none() || bases != [BaseName::Airflow] {
+        image::ensure_bases(engine, &context.workspace, &deploy.bases, bases, pull)?;
+        if pull || facts.base.is_none() {
+            facts = image::observe(engine, &context.workspace, deploy)?;
+        }
+    }
     let steps = image::plan(engine, &facts);
     if facts.present.is_some() {
         for step in &steps {
             context.machine.run(step)?;
         }
+        remember(context, &facts)?;
         context.term.done(&format!(
             "image {} is there; inputs unchanged",
             facts.image()
         ));
+        name_what_is_dirty(context, &facts)?;
         return Ok(facts);
     }
     refuse_without_buildkit(context)?;
     context.term.say(&format!(
         "building {} from {} files",
         facts.image(),
-        facts.files
+        facts.manifest.files.len()
     ));
     for step in &steps {
         context.machine.show(step)?;
@@ -79,20 +101,53 @@ pub(crate) fn ensure(
         .hint("docker buildx use default")
         .into());
     }
+    remember(context, &built)?;
     context
         .term
         .done(&format!("image {} is built", built.image()));
+    if let Some(base) = &built.base {
+        let own = image::layer_sizes(engine, &built.image())?;
+        let below = image::layer_sizes(engine, &base.reference)?;
+        let summary = image::size_summary(&own, below.len());
+        context.term.say(&context.term.dim(&format!("  {summary}")));
+    }
+    name_what_is_dirty(context, &built)?;
     Ok(built)
 }
 
-fn refuse_without_buildkit(context: &Context) -> Result<()> {
-    let clis = clis(&context.machine);
-    if clis.iter().any(|cli| cli.buildkit.is_ok()) {
+/// What git tells of the inputs of the image.
+pub(super) fn git_state(context: &Context, facts: &BuildFacts) -> Result<Option<GitState>> {
+    let files = facts.manifest.files.keys().map(String::as_str);
+    let paths: Vec<&str> = files.chain(DECIDING).collect();
+    GitState::of(&context.machine, &paths)
+}
+
+fn name_what_is_dirty(context: &Context, facts: &BuildFacts) -> Result<()> {
+    let git = git_state(context, facts)?;
+    if let Some(git) = git.filter(|git| !git.dirty.is_empty()) {
+        context
+            .term
+            .warn(&format!("not committed: {}", git.dirty.join(", ")));
+    }
+    Ok(())
+}
+
+fn remember(context: &Context, facts: &BuildFacts) -> Result<()> {
+    let last = LastBuild {
+        image: facts.image(),
+        manifest: facts.manifest.clone(),
+    };
+    last.keep(&context.machine, &context.workspace)
+}
+
+pub(super) fn refuse_without_buildkit(context: &Context) -> Result<()> {
+    let clis = clis(&context.machine, Ask::Again);
+    if clis.iter().any(|cli| cli.buildkit.builds()) {
         return Ok(());
     }
     let each: Vec<String> = clis
         .iter()
-        .filter_map(|cli| Some(format!("{} {}", cli.path.display(), cli.buildkit.err()?)))
+        .map(|cli| format!("{} {}", cli.path.display(), cli.buildkit.says()))
         .collect();
     Err(Failure::user(format!(
         "failed to find a docker that builds with BuildKit: {}",

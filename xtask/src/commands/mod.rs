@@ -1,9 +1,11 @@
 //! One file a command, short enough to read as the story of that command.
 
+mod bench;
 mod build;
 mod doctor;
 mod down;
 mod env;
+mod hash;
 mod init;
 mod lock;
 mod logs;
@@ -11,12 +13,15 @@ mod nightly;
 mod pass_on;
 mod phases;
 mod prune;
+mod push;
 mod restart;
 mod shell;
 mod sql;
 mod status;
 mod test;
 mod up;
+mod verify;
+mod why;
 
 use std::io::Write;
 use std::process::{ExitCode, ExitStatus};
@@ -43,12 +48,15 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Status(args) => return status::run(&context, &args),
         Command::Env(args) => env::run(&context, &args),
         Command::Build(args) => build::run(&context, &args),
+        Command::Hash(args) => hash::run(&context, &args),
         Command::Init(args) => init::run(&context, &args),
         Command::Up(args) => up::run(&context, &args),
         Command::Down(args) => down::run(&context, &args),
         Command::Restart(args) => restart::run(&context, &args),
         Command::Lock(args) => lock::run(&context, &args),
+        Command::Push(args) => push::run(&context, &args),
         Command::Prune(args) => prune::run(&context, &args),
+        Command::Bench(args) => bench::run(&context, &args),
         Command::Test(args) => test::run(&context, &args),
     };
     done.map(|()| ExitCode::SUCCESS)

@@ -64,14 +64,15 @@ pub(super) fn images(
     deploy: &Deploy,
     facts: &BuildFacts,
 ) -> Result<Images> {
-    let base = |name| -> Result<Option<String>> {
-        let base = image::find_base(engine, &context.workspace, &deploy.bases, name)?;
-        Ok(base.map(|base| base.reference))
-    };
+    let names = [BaseName::Postgres, BaseName::Mysql];
+    let bases = image::find_bases(engine, &context.workspace, &deploy.bases, &names)?;
+    let mut references = bases
+        .into_iter()
+        .map(|base| base.map(|base| base.reference));
     Ok(Images {
         airflow: Some(facts.image()),
-        postgres: base(BaseName::Postgres)?,
-        mysql: base(BaseName::Mysql)?,
+        postgres: references.next().flatten(),
+        mysql: references.next().flatten(),
     })
 }
 

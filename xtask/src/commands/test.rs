@@ -34,14 +34,20 @@ pub(crate) fn run(context: &Context, args: &cli::Test) -> Result<()> {
                 context,
                 &cli::Lock {
                     check: true,
-                    bases: false,
+                    ..cli::Lock::default()
                 },
             )
         });
         python(context, &image, &mut report);
-        report.part("one night, end to end", || {
-            context.machine.show(&end_to_end(context))
-        });
+        report.part("image, twice from nothing", || verify(context));
+        for (what, test) in [
+            ("image, to real registries", "push"),
+            ("one night, end to end", "night"),
+        ] {
+            report.part(what, || {
+                context.machine.show(&on_containers(context, what, test))
+            });
+        }
     }
     report.verdict()
 }
@@ -129,13 +135,20 @@ fn python(context: &Context, image: &TestImage, report: &mut Report<'_>) {
     }
 }
 
-fn end_to_end(context: &Context) -> Step {
+/// The same inputs give the same image.
+fn verify(context: &Context) -> Result<()> {
+    let (deploy, engine) = (context.deploy()?, context.engine()?);
+    super::verify::run(context, &engine, &deploy, false)
+}
+
+/// A file of tests that cargo leaves alone by itself.
+fn on_containers(context: &Context, what: &str, test: &str) -> Step {
     let sh = context.machine.sh();
     Step::new(
-        "pass one night, end to end",
+        format!("pass {what}"),
         cmd!(
             sh,
-            "cargo test --quiet --locked --test night -- --ignored --nocapture --test-threads=1"
+            "cargo test --quiet --locked --test {test} -- --ignored --nocapture --test-threads=1"
         ),
     )
 }

@@ -31,6 +31,13 @@ pub(crate) fn docker_host() -> Option<String> {
     std::env::var("DOCKER_HOST").ok().filter(|v| !v.is_empty())
 }
 
+/// The folder of the docker CLI's own settings and plugins.
+pub(crate) fn docker_config() -> Option<PathBuf> {
+    let set = |name| std::env::var_os(name).filter(|v| !v.is_empty());
+    let own = set("DOCKER_CONFIG").map(PathBuf::from);
+    own.or_else(|| set("HOME").map(|home| PathBuf::from(home).join(".docker")))
+}
+
 /// Those of `names` that this process has in its environment.
 pub(crate) fn set_among<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
     names

@@ -6,13 +6,15 @@ pub(crate) mod dotenv;
 pub(crate) mod environment;
 mod generate;
 mod notice;
+mod reference;
 pub(crate) mod settings;
 mod workspace;
 
 pub(crate) use check::{Problem, check};
-pub(crate) use deploy::{Bases, Deploy};
+pub(crate) use deploy::{Bases, Deploy, DeployEdit};
 pub(crate) use dotenv::EnvFile;
 pub(crate) use generate::{Surroundings, generate};
 pub(crate) use notice::notices;
+pub(crate) use reference::{Reference, is_digest};
 pub(crate) use settings::{Settings, Store};
 pub(crate) use workspace::Workspace;

@@ -49,6 +49,13 @@ impl Workspace {
             })
     }
 
+    /// A folder that is known to be the root of one.
+    pub(crate) fn at(root: &Path) -> Self {
+        Self {
+            root: root.to_path_buf(),
+        }
+    }
+
     /// The root of the repository.
     pub(crate) fn root(&self) -> &Path {
         &self.root

@@ -6,9 +6,11 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
 use xshell::cmd;
 
 use super::ANSWER;
+use super::known::{self, Ask};
 use crate::exec::{Machine, Step};
 
 /// One `docker` on PATH.
@@ -16,8 +18,38 @@ use crate::exec::{Machine, Step};
 pub(crate) struct Cli {
     /// The program.
     pub(crate) path: PathBuf,
-    /// Why it can build with BuildKit, or why not.
-    pub(crate) buildkit: Result<&'static str, &'static str>,
+    /// What it can build.
+    pub(crate) buildkit: BuildKit,
+}
+
+/// Whether a `docker` builds with BuildKit, and by what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum BuildKit {
+    /// As up to 20.10.
+    BuiltIn,
+    /// `docker-buildx`.
+    Plugin,
+    /// From 23 on, where the plugin is not installed.
+    Missing,
+    /// It cannot even be asked.
+    DoesNotStart,
+}
+
+impl BuildKit {
+    /// Whether it can build our image.
+    pub(crate) fn builds(self) -> bool {
+        matches!(self, Self::BuiltIn | Self::Plugin)
+    }
+
+    /// Completes "/usr/bin/docker …".
+    pub(crate) fn says(self) -> &'static str {
+        match self {
+            Self::BuiltIn => "has BuildKit built in",
+            Self::Plugin => "builds with its buildx plugin",
+            Self::Missing => "has no BuildKit: its buildx plugin is missing",
+            Self::DoesNotStart => "does not start",
+        }
+    }
 }
 
 /// Every program by that name on PATH, in order, each once: /bin is often a
@@ -37,35 +69,32 @@ pub(crate) fn on_path(name: &str) -> Vec<PathBuf> {
 }
 
 /// Every `docker` on PATH, in order, with what it can build.
-pub(crate) fn clis(machine: &Machine) -> Vec<Cli> {
-    on_path("docker")
-        .into_iter()
-        .map(|path| Cli {
-            buildkit: buildkit(machine, &path),
+pub(crate) fn clis(machine: &Machine, how: Ask) -> Vec<Cli> {
+    let one = |path: PathBuf| {
+        let question = (path.as_path(), "buildkit");
+        let known = known::answer(machine, how, question, || ask(machine, &path));
+        Cli {
+            buildkit: known.unwrap_or(BuildKit::DoesNotStart),
             path,
-        })
-        .collect()
+        }
+    };
+    on_path("docker").into_iter().map(one).collect()
 }
 
 /// Asks the CLI itself: only one that builds with BuildKit knows `--secret`.
-fn buildkit(machine: &Machine, docker: &PathBuf) -> Result<&'static str, &'static str> {
-    let ask = Step::new(
+fn ask(machine: &Machine, docker: &PathBuf) -> Option<BuildKit> {
+    let step = Step::new(
         "ask docker what it can build",
         cmd!(machine.sh(), "{docker} build --help"),
     )
     .env("DOCKER_BUILDKIT", "1")
     .limit(ANSWER);
-    let Ok(help) = machine.capture(&ask) else {
-        return Err("does not start");
-    };
-    if !help.stdout.contains("--secret") {
-        return Err("has no BuildKit: its buildx plugin is missing");
-    }
-    if help.stdout.contains("buildx") {
-        Ok("builds with its buildx plugin")
-    } else {
-        Ok("has BuildKit built in")
-    }
+    let help = machine.capture(&step).ok()?.stdout;
+    Some(match (help.contains("--secret"), help.contains("buildx")) {
+        (false, _) => BuildKit::Missing,
+        (true, true) => BuildKit::Plugin,
+        (true, false) => BuildKit::BuiltIn,
+    })
 }
 
 /// What to install where no CLI builds with BuildKit.

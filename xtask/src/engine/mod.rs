@@ -1,9 +1,11 @@
 //! The container engine and the `docker` CLI that speaks to it.
 
 mod cli;
+pub(crate) mod known;
 mod objects;
 
-pub(crate) use cli::{BUILDKIT_HINT, Cli, clis, on_path};
+pub(crate) use cli::{BUILDKIT_HINT, BuildKit, Cli, clis, on_path};
+pub(crate) use known::Ask;
 pub(crate) use objects::{Container, Image};
 
 use std::path::PathBuf;
@@ -11,6 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
+use serde_json::Value;
 use xshell::{Shell, cmd};
 
 use crate::error::Failure;
@@ -34,16 +37,18 @@ impl<'a> Engine<'a> {
     /// # Errors
     /// A user failure where PATH has none.
     pub(crate) fn find(machine: &'a Machine) -> Result<Self> {
-        Ok(Self::among(machine, clis(machine)).ok_or_else(|| {
-            Failure::user("failed to find docker on PATH").hint("cargo xtask doctor --fix")
-        })?)
+        Ok(
+            Self::among(machine, clis(machine, Ask::Once)).ok_or_else(|| {
+                Failure::user("failed to find docker on PATH").hint("cargo xtask doctor --fix")
+            })?,
+        )
     }
 
     /// The same, among CLIs that were asked already; `None` where there is none.
     pub(crate) fn among(machine: &'a Machine, clis: Vec<Cli>) -> Option<Self> {
         let chosen = clis
             .iter()
-            .find(|cli| cli.buildkit.is_ok())
+            .find(|cli| cli.buildkit.builds())
             .or(clis.first())?;
         Some(Self {
             machine,
@@ -60,6 +65,12 @@ impl<'a> Engine<'a> {
     /// The program that it speaks through.
     pub(crate) fn docker(&self) -> &PathBuf {
         &self.docker
+    }
+
+    /// What that program builds with.
+    pub(crate) fn buildkit(&self) -> Option<BuildKit> {
+        let own = self.clis.iter().find(|cli| cli.path == self.docker);
+        own.map(|cli| cli.buildkit)
     }
 
     /// The machine whose engine it is.
@@ -97,8 +108,29 @@ impl<'a> Engine<'a> {
         Err(self.machine.failed(&step, &captured).hint(hint).into())
     }
 
+    /// The first number of its version; 0 where it has none.
+    pub(crate) fn major(&self) -> Result<u32> {
+        let version = self.version()?;
+        let first = version.split('.').next().and_then(|n| n.parse().ok());
+        Ok(first.unwrap_or(0))
+    }
+
     /// What the engine knows of each image; absent ones are left out.
     pub(crate) fn images(&self, names: &[&str]) -> Result<Vec<Image>> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let docker = &self.docker;
+        let step = Step::new(
+            "ask the engine for images",
+            cmd!(self.sh(), "{docker} image inspect {names...}"),
+        )
+        .limit(ANSWER);
+        self.inspected(&step)
+    }
+
+    /// All that `docker image inspect` tells; absent ones are left out.
+    pub(crate) fn raw_images(&self, names: &[&str]) -> Result<Vec<Value>> {
         if names.is_empty() {
             return Ok(Vec::new());
         }

@@ -39,6 +39,20 @@ impl Image {
         labels.get(name).map(String::as_str)
     }
 
+    /// Whether `name:tag`, `name@digest` or `name:tag@digest` is this image.
+    pub(crate) fn answers_to(&self, reference: &str) -> bool {
+        match reference.split_once('@') {
+            None => self.repo_tags.iter().any(|tag| tag == reference),
+            Some((name, digest)) => {
+                // Of `name:tag@digest` the engine keeps the digest alone.
+                let slash = name.rfind('/').map_or(0, |at| at + 1);
+                let end = name[slash..].find(':').map_or(name.len(), |at| slash + at);
+                let pinned = format!("{}@{digest}", &name[..end]);
+                self.repo_digests.contains(&pinned)
+            }
+        }
+    }
+
     /// `linux/amd64`
     pub(crate) fn platform(&self) -> String {
         format!("{}/{}", self.os, self.architecture)
@@ -184,6 +198,23 @@ impl Container {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_image_answers_to_its_tags_and_its_digests() {
+        let text =
+            r#"{"Id":"i","RepoTags":["a/b:1"],"RepoDigests":["a/b@sha256:1"],"Config":null}"#;
+        let image: Image = serde_json::from_str(text).unwrap();
+        for (reference, expected) in [
+            ("a/b:1", true),
+            ("a/b:2", false),
+            ("a/b@sha256:1", true),
+            ("a/b:1@sha256:1", true),
+            ("a/b:1@sha256:2", false),
+            ("host:5000/a/b:1@sha256:1", false),
+        ] {
+            assert_eq!(image.answers_to(reference), expected, "{reference}");
+        }
+    }
 
     fn container(networks: &str) -> Container {
         let text = format!(

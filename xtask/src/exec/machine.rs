@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -70,6 +70,11 @@ impl Machine {
     /// The factory of commands for `xshell::cmd!`.
     pub(crate) fn sh(&self) -> &Shell {
         &self.sh
+    }
+
+    /// Where steps run.
+    pub(crate) fn root(&self) -> PathBuf {
+        self.sh.current_dir()
     }
 
     /// The terminal that talk goes to.

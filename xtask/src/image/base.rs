@@ -11,7 +11,7 @@ use xshell::cmd;
 use super::fingerprint::Fingerprint;
 use super::inputs::{folder_inputs, named};
 use super::mmdebstrap::{self, RootFs};
-use crate::config::{Bases, Settings, Workspace, environment};
+use crate::config::{Bases, Reference, Settings, Workspace, environment};
 use crate::engine::{Engine, Image};
 use crate::exec::Step;
 
@@ -24,6 +24,8 @@ const LABEL_EQUIVALENT: &str = "dental.base.equivalent-of";
 pub(crate) const LABEL_RECIPE: &str = "dental.base.recipe";
 /// The sha256 of the list of its packages with their versions.
 const LABEL_PACKAGES: &str = "dental.base.packages";
+/// Where an image does not say its packages.
+const UNKNOWN: &str = "unknown";
 /// A pull of a large image on a slow line.
 const PULL_LIMIT: Duration = Duration::from_secs(1800);
 /// What docker says when the registry itself is out of reach, as opposed to
@@ -71,10 +73,29 @@ pub(crate) struct Base {
     /// What decides its content: upstream's digest, or an equivalent's recipe
     /// and packages.
     pub(crate) identity: String,
+    /// Whether that is the same on every machine. An image that no registry
+    /// gave is known by the engine's own id alone.
+    pub(crate) resolved: bool,
     /// `linux/amd64`
     pub(crate) platform: String,
     /// Where it comes from.
     pub(crate) origin: Origin,
+}
+
+impl Base {
+    /// The reference without a digest: the same whether it is pinned or not, so
+    /// that a digest which is written down for a base that was used before makes
+    /// no other image. What is in it is told by the identity.
+    pub(crate) fn name(&self) -> &str {
+        let name = self.reference.split('@').next();
+        name.unwrap_or(&self.reference)
+    }
+
+    /// The digest by which a registry knows it: `sha256:…`.
+    pub(crate) fn digest(&self) -> Option<&str> {
+        let (_, digest) = self.identity.split_once('@')?;
+        Some(digest)
+    }
 }
 
 impl BaseName {
@@ -94,8 +115,8 @@ impl BaseName {
         names
     }
 
-    /// Its folder below `bases/`.
-    pub(super) fn folder(self) -> &'static str {
+    /// Its folder below `bases/`, and its key in `deploy.toml`.
+    pub(crate) fn folder(self) -> &'static str {
         match self {
             Self::Airflow => "airflow",
             Self::Postgres => "postgres",
@@ -103,7 +124,8 @@ impl BaseName {
         }
     }
 
-    fn upstream(self, bases: &Bases) -> &str {
+    /// As `deploy.toml` has it.
+    pub(crate) fn upstream(self, bases: &Bases) -> &str {
         match self {
             Self::Airflow => &bases.airflow,
             Self::Postgres => &bases.postgres,
@@ -119,25 +141,76 @@ pub(crate) fn find_base(
     bases: &Bases,
     name: BaseName,
 ) -> Result<Option<Base>> {
-    let upstream = name.upstream(bases);
-    let recipe = Recipe::read(workspace, bases, name)?;
-    let found = engine.images(&[upstream, &recipe.reference])?;
-    let by_name = |reference: &str| {
-        found
-            .iter()
-            .find(|image| image.repo_tags.iter().any(|tag| tag == reference))
-    };
-    if let Some(image) = by_name(upstream) {
-        return Ok(Some(Base {
-            reference: upstream.to_owned(),
-            identity: image.repo_digests.first().unwrap_or(&image.id).clone(),
-            platform: image.platform(),
-            origin: Origin::Upstream,
-        }));
+    Ok(find_bases(engine, workspace, bases, &[name])?.remove(0))
+}
+
+/// The same for several, in their order: the engine is asked once.
+pub(crate) fn find_bases(
+    engine: &Engine<'_>,
+    workspace: &Workspace,
+    bases: &Bases,
+    names: &[BaseName],
+) -> Result<Vec<Option<Base>>> {
+    let wanted = names
+        .iter()
+        .map(|name| Wanted::read(workspace, bases, *name))
+        .collect::<Result<Vec<_>>>()?;
+    let references: Vec<&str> = wanted.iter().flat_map(Wanted::references).collect();
+    let images = engine.images(&references)?;
+    Ok(wanted.iter().map(|base| base.among(&images)).collect())
+}
+
+/// A base that may or may not be there.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    upstream: String,
+    recipe: Recipe,
+}
+
+impl Wanted {
+    pub(super) fn read(workspace: &Workspace, bases: &Bases, name: BaseName) -> Result<Self> {
+        Ok(Self {
+            upstream: name.upstream(bases).to_owned(),
+            recipe: Recipe::read(workspace, bases, name)?,
+        })
     }
-    Ok(by_name(&recipe.reference)
-        .filter(|image| image.label(LABEL_RECIPE) == Some(&recipe.hash.to_string()))
-        .map(|image| recipe.base(image)))
+
+    /// The names by which the engine may have it.
+    pub(super) fn references(&self) -> [&str; 2] {
+        [&self.upstream, &self.recipe.reference]
+    }
+
+    /// The one among images that the engine told of.
+    pub(super) fn among(&self, images: &[Image]) -> Option<Base> {
+        let by_name = |reference: &str| images.iter().find(|image| image.answers_to(reference));
+        if let Some(image) = by_name(&self.upstream) {
+            let digest = known_as(image, &self.upstream);
+            return Some(Base {
+                reference: self.upstream.clone(),
+                identity: digest.unwrap_or(&image.id).to_owned(),
+                resolved: digest.is_some(),
+                platform: image.platform(),
+                origin: Origin::Upstream,
+            });
+        }
+        by_name(&self.recipe.reference)
+            .filter(|image| image.label(LABEL_RECIPE) == Some(&self.recipe.hash.to_string()))
+            .map(|image| self.recipe.base(image))
+    }
+}
+
+/// The `name@digest` by which the registry of `upstream` knows an image: an image
+/// that was pushed elsewhere has several.
+fn known_as<'i>(image: &'i Image, upstream: &str) -> Option<&'i str> {
+    let all = || image.repo_digests.iter().map(String::as_str);
+    let of = Reference::parse(upstream);
+    let fits = |known: &&str| {
+        let (repository, digest) = known.split_once('@').unwrap_or((known, ""));
+        of.is_some_and(|of| {
+            of.repository == repository && of.digest.is_none_or(|pinned| pinned == digest)
+        })
+    };
+    all().find(fits).or_else(|| all().next())
 }
 
 /// Sees to it that the engine has each of `names`: what it has is used, what it
@@ -152,8 +225,8 @@ pub(crate) fn ensure_bases(
 ) -> Result<()> {
     let term = engine.machine().term();
     let mut unreachable = false;
-    for name in names {
-        let found = find_base(engine, workspace, bases, *name)?;
+    let all = find_bases(engine, workspace, bases, names)?;
+    for (name, found) in names.iter().zip(all) {
         let has_upstream = found.as_ref().is_some_and(|b| b.origin == Origin::Upstream);
         if has_upstream || (found.is_some() && !pull) {
             continue;
@@ -198,15 +271,20 @@ fn pull_image(engine: &Engine<'_>, reference: &str) -> Result<Pulled> {
         term.done(&format!("pulled {reference}"));
         return Ok(Pulled::Yes);
     }
-    let said = captured.stderr.to_lowercase();
-    match OUT_OF_REACH.iter().find(|words| said.contains(**words)) {
-        Some(words) => Ok(Pulled::OutOfReach((*words).to_owned())),
+    match out_of_reach(&captured.stderr) {
+        Some(words) => Ok(Pulled::OutOfReach(words.to_owned())),
         None => Err(engine
             .machine()
             .failed(&step, &captured)
             .hint(format!("try it by hand: docker pull {reference}"))
             .into()),
     }
+}
+
+/// What of docker's words says that the registry cannot be reached.
+pub(super) fn out_of_reach(said: &str) -> Option<&'static str> {
+    let said = said.to_lowercase();
+    OUT_OF_REACH.into_iter().find(|words| said.contains(*words))
 }
 
 /// What an equivalent is made from.
@@ -226,22 +304,26 @@ impl Recipe {
         for shared in shared_inputs(name) {
             inputs.extend(named(workspace.root(), Path::new(shared))?);
         }
-        let upstream = name.upstream(bases).to_owned();
-        let hash = Fingerprint::of(&[("equivalent-of", &upstream)], &inputs);
+        // It stands for the tag: a digest that is written down changes nothing
+        // in it and shall not make it anew.
+        let pinned = name.upstream(bases);
+        let upstream = Reference::parse(pinned).map_or(pinned, |of| of.tagged);
+        let hash = Fingerprint::of(&[("equivalent-of", upstream)], &inputs);
         Ok(Self {
             name,
             reference: format!("{OURS}/{}:{}", name.folder(), hash.tag()),
             folder,
-            upstream,
+            upstream: upstream.to_owned(),
             hash,
         })
     }
 
     fn base(&self, image: &Image) -> Base {
-        let packages = image.label(LABEL_PACKAGES).unwrap_or("unknown");
+        let packages = image.label(LABEL_PACKAGES).unwrap_or(UNKNOWN);
         Base {
             reference: self.reference.clone(),
             identity: format!("equivalent {} packages {packages}", self.hash),
+            resolved: packages != UNKNOWN,
             platform: image.platform(),
             origin: Origin::Equivalent,
         }
@@ -324,4 +406,49 @@ fn build_step(engine: &Engine<'_>, recipe: &Recipe, root: &RootFs, context: &Pat
             .arg(format!("id=ca,src={}", ca.display()));
     }
     step.arg(context)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Deploy;
+
+    #[test]
+    fn a_digest_that_is_written_down_makes_no_other_equivalent() {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let workspace = Workspace::around(here).unwrap();
+        let mut bases = Deploy::read(&workspace).unwrap().bases;
+        for name in BaseName::ALL {
+            let mut with = |reference: String| {
+                match name {
+                    BaseName::Airflow => bases.airflow = reference,
+                    BaseName::Postgres => bases.postgres = reference,
+                    BaseName::Mysql => bases.mysql = reference,
+                }
+                let wanted = Wanted::read(&workspace, &bases, name).unwrap();
+                (wanted.recipe.reference, wanted.recipe.upstream)
+            };
+            let digest = format!("sha256:{}", "1".repeat(64));
+            let (reference, upstream) = with("x:1".to_owned());
+            assert_eq!(upstream, "x:1");
+            assert_eq!(with(format!("x:1@{digest}")), (reference.clone(), upstream));
+            assert_ne!(with("x:2".to_owned()).0, reference);
+        }
+    }
+
+    #[test]
+    fn an_image_is_known_by_the_digest_of_its_own_registry() {
+        let (a, b) = ("a".repeat(64), "b".repeat(64));
+        let text = format!(
+            r#"{{"Id":"i","RepoDigests":["else:5000/x@sha256:{a}","x@sha256:{a}","x@sha256:{b}"],"Config":null}}"#
+        );
+        let image: Image = serde_json::from_str(&text).unwrap();
+        for (upstream, known) in [
+            ("x:1".to_owned(), format!("x@sha256:{a}")),
+            (format!("x:1@sha256:{b}"), format!("x@sha256:{b}")),
+            ("y:1".to_owned(), format!("else:5000/x@sha256:{a}")),
+        ] {
+            assert_eq!(known_as(&image, &upstream), Some(known.as_str()));
+        }
+    }
 }

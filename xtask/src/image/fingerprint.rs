@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::inputs::Input;
 
 /// Moves every hash when what is hashed, or how, changes.
-const SCHEME: &str = "airflow-dbt-dental/1";
+pub(super) const SCHEME: &str = "airflow-dbt-dental/2";
 /// Hex digits in a tag: 48 bits tell any images of one project apart.
 const TAG_LENGTH: usize = 12;
 

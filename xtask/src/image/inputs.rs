@@ -78,7 +78,8 @@ pub(crate) fn folder_inputs(folder: &Path) -> Result<Vec<Input>> {
     Ok(sorted(inputs))
 }
 
-fn sorted(mut inputs: Vec<Input>) -> Vec<Input> {
+/// In the one order in which they are hashed, each once.
+pub(super) fn sorted(mut inputs: Vec<Input>) -> Vec<Input> {
     inputs.sort_by(|a, b| {
         a.path
             .as_os_str()

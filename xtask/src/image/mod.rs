@@ -2,15 +2,39 @@
 
 mod base;
 mod build;
+mod difference;
+mod digest;
 mod fingerprint;
+mod git;
 mod inputs;
+mod last;
 mod lock;
+mod manifest;
 mod mmdebstrap;
+mod platform;
+#[cfg(test)]
+mod properties;
+mod registry;
+mod revision;
+mod size;
 
-pub(crate) use base::{BaseName, LABEL_RECIPE, Origin, ensure_bases, find_base};
-pub(crate) use build::{BuildFacts, LABEL_INPUTS, observe, plan, prunable};
+pub(crate) use base::{Base, BaseName, LABEL_RECIPE, Origin, ensure_bases, find_base, find_bases};
+pub(crate) use build::{
+    BuildFacts, LABEL_INPUTS, build_from_nothing, manifest_of, observe, plan, prunable,
+};
+pub(crate) use difference::{Difference, between as differences};
+pub(crate) use digest::{Answer, Registries};
 pub(crate) use fingerprint::Fingerprint;
-pub(crate) use lock::{compile, debian};
+pub(crate) use git::GitState;
+pub(crate) use last::LastBuild;
+#[cfg(test)]
+pub(crate) use lock::Move;
+pub(crate) use lock::{Locks, Outdated, Upgrade, compile, debian, normalised};
+pub(crate) use manifest::{Change, Manifest};
+pub(crate) use platform::refuse_other as refuse_other_platform;
+pub(crate) use registry::{Held, held, push};
+pub(crate) use revision::Revision;
+pub(crate) use size::{layers as layer_sizes, summary as size_summary};
 
 use std::path::Path;
 

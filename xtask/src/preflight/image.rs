@@ -25,14 +25,9 @@ pub(super) fn read(
 ) -> Result<Found> {
     let mut bases = Vec::new();
     for name in BaseName::of_stack(settings) {
-        let upstream = match name {
-            BaseName::Airflow => &deploy.bases.airflow,
-            BaseName::Postgres => &deploy.bases.postgres,
-            BaseName::Mysql => &deploy.bases.mysql,
-        };
         let found = image::find_base(engine, workspace, &deploy.bases, name)?;
         bases.push((
-            upstream.clone(),
+            name.upstream(&deploy.bases).to_owned(),
             found.map(|base| (base.origin, base.reference)),
         ));
     }

@@ -26,7 +26,7 @@ use anyhow::Result;
 
 use crate::config::{self, EnvFile, Settings, settings};
 use crate::context::Context;
-use crate::engine::{Container, Engine, clis};
+use crate::engine::{Ask, Container, Engine, clis};
 use crate::error::Failure;
 use crate::exec::{Machine, plural};
 use crate::image as images;
@@ -65,7 +65,7 @@ impl<'a> Seen<'a> {
         let (root, term) = (context.workspace.root(), context.term.clone());
         thread::scope(|scope| {
             let asking = scope.spawn(move || {
-                Machine::new(root, term).map(|machine| Compose::candidates(&machine))
+                Machine::new(root, term).map(|machine| Compose::candidates(&machine, Ask::Again))
             });
             let seen = Self::quick(engine, project)?;
             let candidates = asking.join().unwrap_or_else(|_| Ok(Vec::new()))?;
@@ -90,10 +90,8 @@ impl<'a> Seen<'a> {
 pub(crate) fn before_up(context: &Context, engine: &Engine<'_>, settings: &Settings) -> Result<()> {
     let seen = Seen::quick(engine, settings.project())?;
     let mut checks = vec![seen.engine_check()];
-    if !Compose::v1_is_kept(&seen.containers) {
-        let candidates = Compose::candidates(&context.machine);
-        checks.push(program::compose(&candidates, &seen.containers));
-    }
+    let candidates = Compose::candidates(&context.machine, Ask::Once);
+    checks.push(program::compose(&candidates, &seen.containers));
     checks.extend(logs(context, settings));
     checks.extend(port::checks(
         &port::wanted(settings),
@@ -123,7 +121,7 @@ pub(crate) fn before_up(context: &Context, engine: &Engine<'_>, settings: &Setti
 /// Only where no CLI can build does it matter whether the image is there.
 fn build_check(context: &Context, seen: &Seen<'_>) -> Result<Option<Check>> {
     let engine = seen.engine;
-    if engine.clis().iter().any(|cli| cli.buildkit.is_ok()) {
+    if engine.clis().iter().any(|cli| cli.buildkit.builds()) {
         return Ok(None);
     }
     let deploy = context.deploy()?;
@@ -169,7 +167,7 @@ fn refuse(checks: &[Check]) -> Result<()> {
 pub(crate) fn all(context: &Context) -> Result<Vec<Check>> {
     let env = Settings::read_unchecked(&context.workspace)?;
     let settings = lenient(context)?;
-    let clis = clis(&context.machine);
+    let clis = clis(&context.machine, Ask::Again);
     let engine = Engine::among(&context.machine, clis.clone());
     let mut checks = vec![program::docker(&clis, engine.as_ref())];
     let (seen, candidates) = match &engine {
@@ -177,7 +175,7 @@ pub(crate) fn all(context: &Context) -> Result<Vec<Check>> {
             let (seen, candidates) = Seen::with_compose(context, engine, settings.project())?;
             (Some(seen), candidates)
         }
-        None => (None, Compose::candidates(&context.machine)),
+        None => (None, Compose::candidates(&context.machine, Ask::Again)),
     };
     checks.extend(seen.as_ref().map(Seen::engine_check));
     let own = seen.as_ref().map_or(&[][..], |seen| &seen.containers);

@@ -11,7 +11,7 @@ use xshell::cmd;
 
 use crate::config::environment;
 use crate::context::Context;
-use crate::engine::{Engine, clis, on_path};
+use crate::engine::{Ask, Engine, clis, on_path};
 use crate::exec::{Machine, Step};
 use crate::stack::Compose;
 
@@ -80,7 +80,7 @@ pub(crate) fn observe(context: &Context) -> Result<Facts> {
     let release = ask("read which system this is", cmd!(sh, "cat /etc/os-release"))?;
     let release = release.unwrap_or_default();
     let debian = is_debian(&release) && !on_path("apt-get").is_empty();
-    let clis = clis(machine);
+    let clis = clis(machine, Ask::Again);
     let engine = Engine::among(machine, clis.clone());
     let answer = engine.as_ref().map(Engine::version);
     let denied =
@@ -97,8 +97,8 @@ pub(crate) fn observe(context: &Context) -> Result<Facts> {
         root: ask("ask who runs this", cmd!(sh, "id -u"))?.is_some_and(|id| id.trim() == "0"),
         docker: !clis.is_empty(),
         dockerd: !on_path("dockerd").is_empty() || Path::new(DOCKERD).is_file(),
-        buildkit: clis.iter().any(|cli| cli.buildkit.is_ok()),
-        compose: Compose::candidates(machine)
+        buildkit: clis.iter().any(|cli| cli.buildkit.builds()),
+        compose: Compose::candidates(machine, Ask::Again)
             .iter()
             .any(|c| c.compose.is_some()),
         answers: denied || matches!(answer, Some(Ok(_))),

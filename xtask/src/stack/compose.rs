@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use xshell::{Shell, cmd};
 
-use crate::engine::{Container, Engine, on_path};
+use crate::engine::{Ask, Container, Engine, known, on_path};
 use crate::error::Failure;
 use crate::exec::{Captured, Machine, Step};
 
@@ -51,7 +51,7 @@ impl Compose {
     /// # Errors
     /// A user failure where none works, or where only the other generation does.
     pub(crate) fn find(engine: &Engine<'_>, containers: &[Container]) -> Result<Self> {
-        Self::among(&Self::candidates(engine.machine()), containers)
+        Self::among(&Self::candidates(engine.machine(), Ask::Once), containers)
     }
 
     /// The same, among those that were asked already.
@@ -65,22 +65,14 @@ impl Compose {
     }
 
     /// Every Compose on this machine that starts.
-    pub(crate) fn candidates(machine: &Machine) -> Vec<Candidate> {
+    pub(crate) fn candidates(machine: &Machine, how: Ask) -> Vec<Candidate> {
         let plugins = on_path("docker").into_iter();
         let programs = on_path("docker-compose").into_iter();
         plugins
             .map(|docker| vec![docker, PathBuf::from("compose")])
             .chain(programs.map(|program| vec![program]))
-            .filter_map(|argv| ask(machine, argv))
+            .filter_map(|argv| ask(machine, how, argv))
             .collect()
-    }
-
-    /// Whether v1 made these containers and a `docker-compose` is here: good
-    /// enough for a quick look, as v1 takes longer to say its version than the
-    /// engine takes for all else.
-    pub(crate) fn v1_is_kept(containers: &[Container]) -> bool {
-        containers.iter().find_map(maker) == Some(Generation::V1)
-            && !on_path("docker-compose").is_empty()
     }
 
     /// Whether it made these containers.
@@ -102,12 +94,15 @@ impl Compose {
     }
 }
 
-fn ask(machine: &Machine, argv: Vec<PathBuf>) -> Option<Candidate> {
-    let step = start(machine.sh(), "ask Compose for its version", &argv)
-        .args(["version", "--short"])
-        .limit(Duration::from_secs(20));
-    let captured = machine.capture(&step).ok().filter(Captured::ok)?;
-    let version = captured.stdout.trim().trim_start_matches('v').to_owned();
+fn ask(machine: &Machine, how: Ask, argv: Vec<PathBuf>) -> Option<Candidate> {
+    let question = (argv.first()?.as_path(), "compose version");
+    let version = known::answer(machine, how, question, || {
+        let step = start(machine.sh(), "ask Compose for its version", &argv)
+            .args(["version", "--short"])
+            .limit(Duration::from_secs(20));
+        let captured = machine.capture(&step).ok().filter(Captured::ok)?;
+        Some(captured.stdout.trim().trim_start_matches('v').to_owned())
+    })?;
     let words: Vec<String> = argv.iter().map(|w| w.display().to_string()).collect();
     Some(Candidate {
         command: words.join(" "),

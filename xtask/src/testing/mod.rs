@@ -3,6 +3,8 @@
 
 mod databases;
 mod image;
+mod registry;
 
 pub(crate) use databases::Throwaway;
 pub(crate) use image::TestImage;
+pub(crate) use registry::Registry;

@@ -55,12 +55,14 @@ impl Bench {
             "requirements-airflow.lock",
             "requirements-installer.txt",
             "requirements-installer.lock",
+            "requirements-dev.txt",
             "requirements-dev.lock",
             "airflow/tests/Dockerfile",
             "airflow/tests/Dockerfile.dockerignore",
         ] {
             copy(&repository.join(name), &root.path().join("tree").join(name));
         }
+        unpin(&root.path().join("tree/deploy.toml"));
         let bench = Self {
             root,
             ports: free_ports(),
@@ -242,6 +244,34 @@ impl Bench {
         (text("inputs"), text("image"))
     }
 
+    /// The labels of the image, as arguments of `docker build`; `hash` where it is
+    /// known, each quoted where a shell needs it.
+    pub fn labels(&self, hash: &str, base: &str, quoted: bool) -> String {
+        let told = self.run(&["hash", "--json"]);
+        let told: serde_json::Value = serde_json::from_str(&told.stdout).unwrap();
+        let scheme = told["scheme"].as_str().unwrap();
+        let manifest = format!(
+            r#"{{"scheme":"{scheme}","settings":{},"files":{}}}"#,
+            told["settings"], told["files"]
+        );
+        let lock = told["files"]["requirements-airflow.lock"].as_str().unwrap();
+        let (_, lock) = lock.split_once(' ').unwrap();
+        let labels = [
+            format!("dental.image.inputs={hash}"),
+            format!("dental.image.scheme={scheme}"),
+            format!("dental.image.manifest={manifest}"),
+            "org.opencontainers.image.title=airflow-dbt-dental".to_owned(),
+            format!("org.opencontainers.image.base.name={base}"),
+            format!("dental.image.lock={lock}"),
+        ];
+        let words = labels.map(|label| {
+            let special = label.contains(['{', '<', ' ']);
+            let quote = if quoted && special { "'" } else { "" };
+            format!(" --label {quote}{label}{quote}")
+        });
+        words.concat()
+    }
+
     /// Forgets every call so far.
     pub fn forget(&self) {
         for name in ["calls", "environments"] {
@@ -254,19 +284,26 @@ impl Bench {
         let built = self.root.path().join("built").display().to_string();
         let image = |name: &str| {
             format!(
-                r#"[{{"Id":"sha256:{name}","RepoTags":["{name}"],"Os":"linux","Architecture":"amd64","Config":{{"Labels":null}}}}]"#
+                r#"{{"Id":"sha256:{name}","RepoTags":["{name}"],"Os":"linux","Architecture":"amd64","Config":{{"Labels":null}}}}"#
             )
         };
         let airflow = image("apache/airflow:2.7.1-python3.11");
         let (postgres, mariadb) = (image("postgres:15"), image("mariadb:10.11"));
-        let remembered = r#"[{"Id":"sha256:built","RepoTags":["%s"],"Config":{"Labels":{"dental.image.inputs":"%s"}}}]\n"#;
+        let remembered = r#"{"Id":"sha256:built","RepoTags":["%s"],"Config":{"Labels":{"dental.image.inputs":"%s"}}}\n"#;
         format!(
-            "'image inspect') case \"$3\" in\n\
-             apache/airflow:*) printf '%s\\n' '{airflow}' ;;\n\
-             postgres:*) printf '%s\\n' '{postgres}' ;;\n\
-             mariadb:*) printf '%s\\n' '{mariadb}' ;;\n\
-             *) if [ -e '{built}' ]; then read -r line <'{built}'; printf '%s\\n' \"$line\"\n\
-             else echo '[]'; echo 'Error: No such image' >&2; exit 1; fi ;;\n\
+            "'image inspect') shift 2; all=; missing=; for name; do one=\n\
+             case \"$name\" in\n\
+             apache/airflow:*) one='{airflow}' ;;\n\
+             postgres:*) one='{postgres}' ;;\n\
+             mariadb:*) one='{mariadb}' ;;\n\
+             airflow-dbt-dental:*) if [ -e '{built}' ]; then read -r one <'{built}'; fi ;;\n\
+             esac\n\
+             if [ \"$one\" ]; then all=\"$all${{all:+,}}$one\"; else missing=1; fi; done\n\
+             printf '[%s]\\n' \"$all\"\n\
+             if [ \"$missing\" ]; then echo 'Error: No such image' >&2; exit 1; fi ;;\n\
+             'history --no-trunc') case \"$6\" in\n\
+             airflow-dbt-dental:*) printf '34000000\\tRUN\\n432000000\\tADD\\n' ;;\n\
+             *) printf '432000000\\tADD\\n' ;;\n\
              esac ;;\n\
              'build --file')\n\
              for word; do case \"$word\" in\n\
@@ -278,6 +315,17 @@ impl Bench {
             engine_up()
         )
     }
+}
+
+/// Takes the digests out: a stand-in's images are known by their tags, whatever
+/// the repository's bases are pinned to today.
+fn unpin(deploy: &Path) {
+    let text = fs::read_to_string(deploy).unwrap();
+    let lines = text.lines().map(|line| match line.split_once("@sha256:") {
+        Some((tagged, _)) if line.ends_with('"') => format!("{tagged}\"\n"),
+        _ => format!("{line}\n"),
+    });
+    fs::write(deploy, lines.collect::<String>()).unwrap();
 }
 
 /// `from` where it is a word of its own: a port is not part of a hash.

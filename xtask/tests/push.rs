@@ -1,0 +1,278 @@
+//! `push` to real registries: open and closed, and one that dies in the middle.
+//!
+//! Run by `cargo xtask test`; by hand:
+//! `cargo test --test push -- --ignored --nocapture`.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test says what it does, and ends where something is wrong"
+)]
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// Bcrypt of [`WORD`], as htpasswd has it.
+const HTPASSWD: &str = "$2y$05$FfA9KVFFmxuiRaxf3vu6HOeUPlGuqef0wBClq6P.jH6FNYzi.MpDG";
+const WORD: &str = "a-word-for-tests";
+const IMAGE: &str = "dental-test-registry";
+
+/// A registry on a port of this machine, gone when dropped.
+struct Registry {
+    container: String,
+    host: String,
+}
+
+/// What one command left behind.
+struct Ran {
+    status: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        Self {
+            status: output.status.code(),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
+    }
+}
+
+fn root() -> PathBuf {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    manifest.parent().unwrap().to_path_buf()
+}
+
+fn docker(args: &[&str]) -> Ran {
+    let output = Command::new("docker").args(args).output().unwrap();
+    Ran::from(output)
+}
+
+/// Standard output of a docker command that must succeed.
+fn docker_ok(args: &[&str]) -> String {
+    let ran = docker(args);
+    assert_eq!(ran.status, Some(0), "docker {args:?}: {}", ran.stderr);
+    ran.stdout.trim().to_owned()
+}
+
+impl Registry {
+    /// `plain` or `closed`: with TLS and a login.
+    fn start(kind: &str) -> Self {
+        let password = format!("HTPASSWD={HTPASSWD}");
+        // A port of its own choice would be another one after a restart.
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let host = format!("127.0.0.1:{port}");
+        let publish = format!("{host}:5000");
+        let container = docker_ok(&[
+            "run",
+            "--detach",
+            "--env",
+            &password,
+            "--publish",
+            &publish,
+            IMAGE,
+            kind,
+        ]);
+        let registry = Self { container, host };
+        registry.wait();
+        registry
+    }
+
+    /// Until it answers.
+    fn wait(&self) {
+        let started = Instant::now();
+        while answers(&self.host).is_empty() {
+            let log = docker(&["logs", &self.container]);
+            assert!(
+                started.elapsed() < Duration::from_secs(60),
+                "{}",
+                log.stdout
+            );
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Bytes that arrived so far.
+    fn holds(&self) -> u64 {
+        let told = docker(&["exec", &self.container, "du", "-sk", "/var/lib/registry"]);
+        let first = told.stdout.split_whitespace().next();
+        first.and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) * 1024
+    }
+}
+
+/// What a registry says to docker: nothing while it does not listen yet.
+fn answers(host: &str) -> String {
+    let ran = docker(&[
+        "manifest",
+        "inspect",
+        "--insecure",
+        &format!("{host}/no/such:image"),
+    ]);
+    let silent = ["EOF", "refused", "reset"];
+    if silent.iter().any(|word| ran.stderr.contains(word)) {
+        String::new()
+    } else {
+        ran.stderr
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        docker(&["rm", "--force", "--volumes", &self.container]);
+        for name in docker(&["image", "ls", "--format", "{{.Repository}}:{{.Tag}}"])
+            .stdout
+            .lines()
+            .filter(|name| name.starts_with(&self.host))
+        {
+            docker(&["image", "rm", name]);
+        }
+    }
+}
+
+/// `cargo xtask push` with docker's own store in `config`.
+fn push(config: &Path, registry: &str, more: &[&str]) -> Ran {
+    let target = format!("{registry}/team");
+    let args = [&["push", "--allow-dirty", "--registry", &target][..], more].concat();
+    eprintln!("$ cargo xtask {}", args.join(" "));
+    let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
+        .args(args)
+        .current_dir(root())
+        .env("DOCKER_CONFIG", config)
+        .output()
+        .unwrap();
+    let ran = Ran::from(output);
+    eprint!("{}{}", ran.stdout, ran.stderr);
+    ran
+}
+
+fn login(config: &Path, host: &str) {
+    let mut child = Command::new("docker")
+        .args(["login", "--username", "pusher", "--password-stdin", host])
+        .env("DOCKER_CONFIG", config)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(WORD.as_bytes())
+        .unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+/// Image, tag and digest, and whether each name was pushed.
+fn told(ran: &Ran) -> (String, Vec<(String, bool)>) {
+    assert_eq!(ran.status, Some(0), "{}", ran.stderr);
+    let value: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let names = value["pushed"].as_array().unwrap().iter().map(|one| {
+        let reference = one["reference"].as_str().unwrap();
+        let tag = reference.rsplit(':').next().unwrap();
+        (tag.to_owned(), one["pushed"].as_bool().unwrap())
+    });
+    (
+        value["digest"].as_str().unwrap().to_owned(),
+        names.collect(),
+    )
+}
+
+fn make_the_registry() {
+    let bases = docker_ok(&[
+        "image",
+        "ls",
+        "--filter",
+        "label=dental.base.recipe",
+        "--format",
+        "{{.Repository}}:{{.Tag}}",
+    ]);
+    let base = bases
+        .lines()
+        .find(|name| name.contains("/postgres:"))
+        .unwrap_or("postgres:15")
+        .to_owned();
+    let folder = root().join("xtask/tests/registry");
+    docker_ok(&[
+        "build",
+        "--quiet",
+        "--build-arg",
+        &format!("BASE={base}"),
+        "--tag",
+        IMAGE,
+        folder.to_str().unwrap(),
+    ]);
+}
+
+#[test]
+#[ignore = "needs the image and real registries; cargo xtask test runs it"]
+fn an_image_arrives_once_and_whole() {
+    make_the_registry();
+    let config = tempfile::tempdir().unwrap();
+
+    // Closed: without a login nothing is tried twice.
+    let closed = Registry::start("closed");
+    let started = Instant::now();
+    let refused = push(config.path(), &closed.host, &[]);
+    assert_eq!(refused.status, Some(1));
+    assert!(
+        refused.stderr.contains("hint: docker login 127.0.0.1:"),
+        "{}",
+        refused.stderr
+    );
+    assert!(!refused.stderr.contains("once more"), "{}", refused.stderr);
+    assert!(started.elapsed() < Duration::from_secs(30));
+    login(config.path(), &closed.host);
+    let (digest, names) = told(&push(config.path(), &closed.host, &["--json"]));
+    assert!(
+        digest.starts_with("sha256:") && digest.len() == 71,
+        "{digest}"
+    );
+    assert!(names.iter().all(|(_, pushed)| *pushed), "{names:?}");
+    let (again, names) = told(&push(config.path(), &closed.host, &["--json"]));
+    assert_eq!(again, digest);
+    assert!(names.iter().all(|(_, pushed)| !pushed), "{names:?}");
+    let (_, names) = told(&push(
+        config.path(),
+        &closed.host,
+        &["--json", "--channel", "stable"],
+    ));
+    let new: Vec<&str> = names
+        .iter()
+        .filter(|(_, p)| *p)
+        .map(|(tag, _)| tag.as_str())
+        .collect();
+    assert_eq!(new, ["stable"]);
+    drop(closed);
+
+    // Open, and it dies while layers arrive.
+    let open = Registry::start("plain");
+    let (container, host) = (open.container.clone(), open.host.clone());
+    let folder = config.path().to_path_buf();
+    let pushing = thread::spawn(move || push(&folder, &host, &["--json"]));
+    let started = Instant::now();
+    while open.holds() < 1 << 20 {
+        assert!(started.elapsed() < Duration::from_secs(120) && !pushing.is_finished());
+        thread::sleep(Duration::from_millis(50));
+    }
+    docker_ok(&["kill", &container]);
+    thread::sleep(Duration::from_secs(3));
+    docker_ok(&["start", &container]);
+    let ran = pushing.join().unwrap();
+    assert_eq!(told(&ran).0, digest, "the same manifest everywhere");
+    drop(open);
+    docker(&["image", "rm", IMAGE]);
+}
