@@ -117,20 +117,15 @@ impl<'a> Engine<'a> {
 
     /// What the engine knows of each image; absent ones are left out.
     pub(crate) fn images(&self, names: &[&str]) -> Result<Vec<Image>> {
-        if names.is_empty() {
-            return Ok(Vec::new());
-        }
-        let docker = &self.docker;
-        let step = Step::new(
-            "ask the engine for images",
-            cmd!(self.sh(), "{docker} image inspect {names...}"),
-        )
-        .limit(ANSWER);
-        self.inspected(&step)
+        self.inspect_images(names)
     }
 
-    /// All that `docker image inspect` tells; absent ones are left out.
+    /// The same, with everything that it tells.
     pub(crate) fn raw_images(&self, names: &[&str]) -> Result<Vec<Value>> {
+        self.inspect_images(names)
+    }
+
+    fn inspect_images<T: for<'de> Deserialize<'de>>(&self, names: &[&str]) -> Result<Vec<T>> {
         if names.is_empty() {
             return Ok(Vec::new());
         }
