@@ -33,7 +33,7 @@ from airflow.utils.state import State
 from airflow.utils.types import DagRunType
 from airflow.utils.xcom import XCOM_RETURN_KEY
 
-from etl_pipeline import dbt, notification, pipeline, window
+from etl_pipeline import commands, dbt, notification, pipeline, window
 from etl_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -94,10 +94,11 @@ class BusinessHoursSensor(BaseSensorOperator):
         if decision.outcome is window.Outcome.REFUSED:
             permitted = window.parse_switch(os.environ.get(window.OVERRIDE_SWITCH)) is True
             first = "" if permitted else f"{window.OVERRIDE_SWITCH}=true in .env, then `up`, then "
+            full = " --full" if context["params"].get("full_refresh") else ""
             raise AirflowFailException(
                 f"refused: {decision.reason}\n"
                 f"hint: trigger it again after {decision.opens_at}, or now:"
-                f" {first}`cargo xtask nightly --ignore-business-hours`"
+                f" {first}`cargo xtask nightly{full} --ignore-business-hours`"
             )
         if not waits:  # told once, at the start of the waiting: tonight's data will be late
             _deliver(notification.compose_message(_facts(context)), self.log)
@@ -165,7 +166,12 @@ def verify(**context: Any) -> dict[str, Any]:  # noqa: ANN401
         context["ti"].log.info(line)
     if not result.checks:  # nothing compared is nothing proved
         return _leave(context, result, ok=False, failure="no table was compared")
-    return _leave(context, result, ok=result.ok, failure="raw differs from the source")
+    failure = (
+        "raw differs from the source\n"
+        "hint: where the source was restored or replaced, load all of it: "
+        + commands.nightly("--full")
+    )
+    return _leave(context, result, ok=result.ok, failure=failure)
 
 
 def report(**context: Any) -> dict[str, Any]:  # noqa: ANN401

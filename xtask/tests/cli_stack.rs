@@ -230,6 +230,8 @@ fn status_of_no_stack_says_how_to_start_it_and_is_a_failure() {
             "url": "http://127.0.0.1:<web>",
             "services": [],
             "changed_since_up": [],
+            "unfinished_up": false,
+            "down": ["postgres", "mysql", "airflow-webserver", "airflow-scheduler"],
             "image_of_tree": image,
             "airflow": null,
             "airflow_error": error,

@@ -53,6 +53,9 @@ pub(crate) fn write(context: &Context, dry_run: bool) -> Result<bool> {
             Err(_) => Ok(Vec::new()),
         },
     };
+    if let Some(env) = &current {
+        notice(context, env)?;
+    }
     let made = config::generate(&template, current.as_ref(), &around)?;
     let is_new = current.is_none();
     if current.is_some_and(|current| current.to_string() == made.text) {
@@ -60,9 +63,13 @@ pub(crate) fn write(context: &Context, dry_run: bool) -> Result<bool> {
     }
     let filled = plural(made.filled.len(), "value");
     let names = made.filled.join(", ");
+    let added = match made.added.join(", ") {
+        added if added.is_empty() || is_new => String::new(),
+        added => format!("; from the template: {added}"),
+    };
     if dry_run {
         context.term.say(&format!(
-            "would write .env, mode 0600, with {filled} made here: {names}"
+            "would write .env, mode 0600, with {filled} made here: {names}{added}"
         ));
         return Ok(true);
     }
@@ -73,9 +80,9 @@ pub(crate) fn write(context: &Context, dry_run: bool) -> Result<bool> {
         .machine
         .write(&context.workspace.env_file(), made.text.as_bytes(), 0o600)?;
     let verb = if is_new { "wrote" } else { "completed" };
-    context
-        .term
-        .done(&format!("{verb} .env, mode 0600, with {filled} made here"));
+    context.term.done(&format!(
+        "{verb} .env, mode 0600, with {filled} made here{added}"
+    ));
     Ok(true)
 }
 
@@ -94,12 +101,7 @@ fn check(context: &Context) -> Result<()> {
             problem.name, problem.why, problem.fix
         ));
     }
-    for notice in config::notices(&context.workspace, &env)? {
-        context.term.warn(&format!(
-            "{} {}\n    {}",
-            notice.name, notice.why, notice.fix
-        ));
-    }
+    notice(context, &env)?;
     if problems.is_empty() {
         context.term.done(".env is complete and well formed");
         return Ok(());
@@ -109,4 +111,13 @@ fn check(context: &Context) -> Result<()> {
         plural(problems.len(), "problem")
     ))
     .into())
+}
+
+/// Says what is allowed in `.env` and hardly meant.
+fn notice(context: &Context, env: &EnvFile) -> Result<()> {
+    for notice in config::notices(&context.workspace, env)? {
+        let (name, why, fix) = (notice.name, notice.why, notice.fix);
+        context.term.warn(&format!("{name} {why}\n    {fix}"));
+    }
+    Ok(())
 }

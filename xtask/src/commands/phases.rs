@@ -19,6 +19,8 @@ const DATABASES_LIMIT: Duration = Duration::from_secs(180);
 
 // The deeds in a stack's memory.
 pub(super) const UP: &str = "up";
+/// An `up` that has begun and not ended well.
+pub(super) const UNFINISHED: &str = "unfinished";
 const INIT: &str = "init";
 const SEED: &str = "seed";
 
@@ -55,6 +57,17 @@ pub(super) fn changed_since_up(
         Some(&"containers") => Vec::new(),
         _ => changed,
     })
+}
+
+/// Whether the last `up` failed or was interrupted on its way.
+pub(super) fn is_unfinished(context: &Context, settings: &Settings) -> bool {
+    Memory::read(&context.workspace, settings.project()).knows(UNFINISHED)
+}
+
+/// Whether the demo source holds what `.env` asks for, as far as is known.
+pub(super) fn is_seeded(context: &Context, stack: &Stack<'_>) -> Result<bool> {
+    let memory = Memory::read(&context.workspace, stack.settings().project());
+    Ok(memory.did(SEED, &seed_parts(context, stack)?))
 }
 
 /// The image of each service, from what the engine has.

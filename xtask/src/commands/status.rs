@@ -32,6 +32,10 @@ struct Status {
     services: Vec<Service>,
     /// Files that changed since `up` started these services.
     changed_since_up: Vec<&'static str>,
+    /// The last `up` failed or was interrupted.
+    unfinished_up: bool,
+    /// Services that should run and do not.
+    down: Vec<&'static str>,
     /// `airflow-dbt-dental:<hash>` of the tree as it is now.
     image_of_tree: String,
     airflow: Option<Truth>,
@@ -146,8 +150,20 @@ fn read(
             .iter()
             .any(|s| s.name == name && s.condition == "healthy")
     };
+    let runs = |name: &str| {
+        let is_up = |s: &&Service| !s.condition.starts_with("exited") && s.condition != "created";
+        services
+            .iter()
+            .filter(|s| s.name == name)
+            .any(|s| is_up(&s))
+    };
     let mut expected = settings.databases();
     expected.extend(["airflow-webserver", "airflow-scheduler"]);
+    let down: Vec<&'static str> = expected
+        .iter()
+        .copied()
+        .filter(|name| !runs(name))
+        .collect();
     Ok(Status {
         healthy: airflow.as_ref().is_some_and(Truth::holds)
             && expected.iter().all(|name| running(name))
@@ -159,6 +175,8 @@ fn read(
             .flatten(),
         services,
         changed_since_up,
+        unfinished_up: phases::is_unfinished(context, settings),
+        down,
         image_of_tree,
         airflow,
         airflow_error,
@@ -194,6 +212,12 @@ fn table(status: &Status) -> String {
             "{lead:<9} {:<18} {:<12} {}{note}",
             service.name, service.condition, service.image
         ));
+    }
+    if status.unfinished_up {
+        lines.push("up        the last one did not end well: cargo xtask up".to_owned());
+    } else if !status.services.is_empty() && !status.down.is_empty() {
+        let down = status.down.join(", ");
+        lines.push(format!("down      {down}; start again: cargo xtask up"));
     }
     lines.push(format!("tree      {}", status.image_of_tree));
     if !status.changed_since_up.is_empty() {
@@ -267,7 +291,7 @@ fn etl_lines(etl: &Value) -> Vec<String> {
         let text = |name: &str| run[name].as_str().unwrap_or("–").to_owned();
         let rows = thousands(run["rows_written"].as_u64().unwrap_or_default());
         lines.push(format!(
-            "last load {}  {} rows written  {}",
+            "last load {}  {} rows changed  {}",
             text("status"),
             rows,
             run["finished_at"].as_str().map_or("–".to_owned(), central)

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::phases::{self, UP};
+use super::phases::{self, UNFINISHED, UP};
 use super::{build, env, status};
 use crate::airflow::{Api, Truth, wait_for_truth};
 use crate::cli;
@@ -75,7 +75,7 @@ fn start(
     let stack = Stack::open(engine, settings, images.clone())?;
     // One that is interrupted has to go on the next time, whatever runs by then.
     let mut memory = Memory::read(&context.workspace, settings.project());
-    memory.forget(UP);
+    memory.done(UNFINISHED, &[("up", String::new())]);
     memory.write(&context.machine, &context.workspace, settings.project())?;
     free_stranded(context, &stack)?;
     phases::prepare_folders(context, settings)?;
@@ -91,6 +91,7 @@ fn start(
     let mut memory = Memory::read(&context.workspace, settings.project());
     let parts = up_parts(context, &stack.containers()?, settings, images)?;
     memory.done(UP, &parts);
+    memory.forget(UNFINISHED);
     memory.write(&context.machine, &context.workspace, settings.project())
 }
 
@@ -132,7 +133,7 @@ fn is_up(
         .filter(|c| !c.is_one_off())
         .all(|c| c.is_up() && c.is_attached());
     let parts = up_parts(context, &containers, settings, images)?;
-    Ok(healthy && memory.did(UP, &parts))
+    Ok(healthy && memory.did(UP, &parts) && !memory.knows(UNFINISHED))
 }
 
 /// All that a running stack was made from, and its containers.
@@ -190,7 +191,7 @@ fn dry_run(
     if !settings.databases().is_empty() {
         steps.push(stack.up("start the databases", &settings.databases()));
     }
-    if settings.source() == Store::Ours {
+    if settings.source() == Store::Ours && !phases::is_seeded(context, &stack)? {
         steps.push(phases::seed_step(&stack));
     }
     if !phases::is_initialised(context, &stack)? {

@@ -111,6 +111,11 @@ fn check_value(name: &str, value: &str) -> Option<Problem> {
             Ok(scale) if scale > 0.0 && scale <= 1000.0 => None,
             _ => problem("is no number above 0", edit),
         },
+        "ETL_PIPELINE_SCHEDULE" if !is_cron(value) => problem(
+            "is no cron schedule (minute hour day month weekday, as in '0 21 * * *')",
+            edit,
+        ),
+        "DEMO_SEED" if value.parse::<u32>().is_err() => problem("is no whole number", edit),
         "ETL_ENVIRONMENT" => one_of(&["demo", "local", "clinic"]),
         "ETL_ALLOW_BUSINESS_HOURS_OVERRIDE" => one_of(&["true", "false"]),
         "DBT_TARGET" => one_of(&["local", "clinic"]),
@@ -153,6 +158,30 @@ fn check_value(name: &str, value: &str) -> Option<Problem> {
         }
         _ => None,
     }
+}
+
+/// Five fields of numbers in their ranges, `*`, lists, ranges, steps and the names
+/// of months and weekdays; or a preset such as `@daily`.
+fn is_cron(text: &str) -> bool {
+    const PRESETS: [&str; 6] = [
+        "@hourly", "@daily", "@weekly", "@monthly", "@yearly", "@once",
+    ];
+    const RANGES: [(u32, u32); 5] = [(0, 59), (0, 23), (1, 31), (1, 12), (0, 7)];
+    let fields: Vec<&str> = text.split_whitespace().collect();
+    let fits = |field: &str, (low, high): (u32, u32)| {
+        field.split(',').all(|part| {
+            let (range, step) = part.split_once('/').unwrap_or((part, "1"));
+            let is_step = step.parse::<u32>().is_ok_and(|step| step > 0);
+            let is_end = |end: &str| {
+                let number = end.parse::<u32>();
+                let name = end.len() == 3 && end.chars().all(|c| c.is_ascii_alphabetic());
+                number.map_or(name && high <= 12, |n| (low..=high).contains(&n))
+            };
+            is_step && (range == "*" || range.split('-').all(is_end))
+        })
+    };
+    PRESETS.contains(&text)
+        || (fields.len() == RANGES.len() && fields.iter().zip(RANGES).all(|(f, r)| fits(f, r)))
 }
 
 /// Whether a variable's value is kept out of every output.
@@ -257,6 +286,10 @@ mod tests {
             ("ETL_ENVIRONMENT", "production"),
             ("ETL_ALLOW_BUSINESS_HOURS_OVERRIDE", "yes"),
             ("DBT_TARGET", "prod"),
+            ("DEMO_SEED", "abc"),
+            ("ETL_PIPELINE_SCHEDULE", "0 99 * * *"),
+            ("ETL_PIPELINE_SCHEDULE", "0 21 * *"),
+            ("ETL_PIPELINE_SCHEDULE", "nightly"),
             ("OPENDENTAL_SOURCE_SSL_MODE", "require"),
             ("POSTGRES_ANALYTICS_SSLMODE", "required"),
             ("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "mysql://a:b@c/d"),
@@ -271,6 +304,22 @@ mod tests {
             ("POSTGRES_USER", "<secret>"),
         ] {
             assert_eq!(after(name, value), [name], "{name}={value}");
+        }
+    }
+
+    #[test]
+    fn schedules_as_airflow_takes_them_pass() {
+        for schedule in [
+            "0 21 * * *",
+            "*/5 0-6,21-23 1,15 jan mon-fri",
+            "@daily",
+            "59 23 31 12 7",
+        ] {
+            assert_eq!(
+                after("ETL_PIPELINE_SCHEDULE", schedule),
+                [""; 0],
+                "{schedule}"
+            );
         }
     }
 

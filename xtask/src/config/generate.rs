@@ -62,6 +62,8 @@ pub(crate) struct Generated {
     pub(crate) text: String,
     /// Names that were filled in.
     pub(crate) filled: Vec<String>,
+    /// Names that came with the template's own value.
+    pub(crate) added: Vec<String>,
 }
 
 /// Merges `template` into `current`.
@@ -77,7 +79,7 @@ pub(crate) fn generate(
     around: &Surroundings<'_>,
 ) -> anyhow::Result<Generated> {
     let mut env = current.cloned().unwrap_or_default();
-    let mut filled = Vec::new();
+    let (mut filled, mut added) = (Vec::new(), Vec::new());
     let mut comment = Vec::new();
     for line in template.lines() {
         let Line::Entry { name, value, .. } = line else {
@@ -94,7 +96,10 @@ pub(crate) fn generate(
             None => lead.into_iter().for_each(|line| env.push(line)),
         }
         let value = match placeholder(value) {
-            None => value.clone(),
+            None => {
+                added.push(name.clone());
+                value.clone()
+            }
             Some(kind) => {
                 filled.push(name.clone());
                 fill(kind, &env, around)?
@@ -106,6 +111,7 @@ pub(crate) fn generate(
     Ok(Generated {
         text: env.to_string(),
         filled,
+        added,
     })
 }
 

@@ -87,6 +87,12 @@ impl Memory {
         }
     }
 
+    /// Whether `deed` is noted with anything.
+    pub(crate) fn knows(&self, deed: &str) -> bool {
+        let lead = part_of(deed, "");
+        self.deeds.keys().any(|name| name.starts_with(&lead))
+    }
+
     /// As though `deed` had never been done.
     pub(crate) fn forget(&mut self, deed: &str) {
         let lead = part_of(deed, "");
@@ -215,7 +221,9 @@ mod tests {
         assert!(memory.did("up", &parts("1", "2")) && !memory.did("up", &parts("1", "3")));
         memory.done("up", &parts("1", "2")[..1]);
         assert_eq!(memory.changed("up", &parts("1", "2")), None, "a part fewer");
+        assert!(memory.knows("up") && !memory.knows("u"));
         memory.forget("up");
+        assert!(!memory.knows("up"));
         assert_eq!(memory.changed("up", &parts("1", "2")[..1]), None);
     }
 }
