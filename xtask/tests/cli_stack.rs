@@ -62,7 +62,11 @@ fn refused(bench: &Bench, args: &[&str], stderr: &str, status: i32) {
 fn a_dry_run_of_up_prints_every_step_and_takes_none() {
     let bench = Bench::stocked("");
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    for folder in ["airflow/bootstrap", "airflow/dags"] {
+    for folder in [
+        "airflow/bootstrap",
+        "airflow/dags",
+        "etl_pipeline/opendental_demo",
+    ] {
         copy(&repository.join(folder), &bench.tree().join(folder));
     }
     let (hash, image) = bench.hash_and_image();

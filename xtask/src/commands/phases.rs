@@ -170,7 +170,16 @@ fn init_parts(context: &Context, stack: &Stack<'_>) -> Result<Vec<(&'static str,
 /// it was: a dry run cannot ask it, and to start it tells.
 fn data_part(stack: &Stack<'_>, volume: &str) -> Result<Option<(&'static str, String)>> {
     let found = data::identity(stack.engine(), &stack.containers()?, volume)?;
-    Ok(found.map(|identity| ("data", identity)))
+    let project = stack.settings().project();
+    let is_gone = || -> Result<bool> {
+        let there = stack.engine().volumes(project)?;
+        Ok(!there.contains(&format!("{project}_{volume}")))
+    };
+    Ok(match found {
+        Some(identity) => Some(("data", identity)),
+        None if is_gone()? => Some(("data", String::new())),
+        None => None,
+    })
 }
 
 /// Notes with which secrets the volumes work, so that a later `.env` that does
