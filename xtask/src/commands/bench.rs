@@ -86,6 +86,8 @@ fn seconds(what: &'static str, runs: Vec<f64>, note: String) -> Figure {
 /// Everything of one run is measured in turns, so that what else the machine does
 /// meets all alike.
 fn image_figures(context: &Context, runs: usize) -> Result<Vec<Figure>> {
+    // Compose reads .env: better missed now than after minutes.
+    context.settings()?;
     let deploy = context.deploy()?;
     let engine = context.engine()?;
     let facts = super::build::ensure(
