@@ -371,6 +371,9 @@ pub(crate) struct Test {
     /// Leave out everything that needs containers
     #[arg(long)]
     pub(crate) fast: bool,
+    /// Only the parts with this in their name, and what they stand on
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) only: Option<String>,
 }
 
 #[derive(Debug, Args)]

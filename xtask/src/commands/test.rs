@@ -3,19 +3,19 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, bail, ensure};
 use xshell::cmd;
 
-use super::{build, lock};
+use super::{build, lock, verify};
 use crate::cli;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::exec::{Step, millis, plural};
-use crate::image::BaseName;
-use crate::testing::{TestImage, Throwaway};
+use crate::image::{self, BaseName};
+use crate::testing::{Host, Store, TestImage, Throwaway};
 
 pub(crate) fn run(context: &Context, args: &cli::Test) -> Result<()> {
-    let mut report = Report::new(context);
+    let mut report = Report::new(context, args.only.as_deref());
     for (what, step) in rust_steps(context) {
         report.part(what, || context.machine.show(&step));
     }
@@ -24,7 +24,7 @@ pub(crate) fn run(context: &Context, args: &cli::Test) -> Result<()> {
         return report.verdict();
     }
     let mut image = None;
-    report.part("images", || {
+    report.ground("images", || {
         image = Some(images(context)?);
         Ok(())
     });
@@ -39,7 +39,10 @@ pub(crate) fn run(context: &Context, args: &cli::Test) -> Result<()> {
             )
         });
         python(context, &image, &mut report);
-        report.part("image, twice from nothing", || verify(context));
+        report.part("image, twice from nothing", || twice(context));
+        report.part("image, on another machine with a newer engine", || {
+            elsewhere(context)
+        });
         for (what, test) in [
             ("image, to real registries", "push"),
             ("one night, end to end", "night"),
@@ -104,12 +107,6 @@ fn python(context: &Context, image: &TestImage, report: &mut Report<'_>) {
             context.machine.show(&image.alone(context, what, command))
         });
     }
-    let mut databases = None;
-    report.part("throwaway databases", || {
-        databases = Some(Throwaway::start(context)?);
-        Ok(())
-    });
-    let Some(databases) = databases else { return };
     let suites: [(&str, &[&str]); 2] = [
         (
             "ETL tests (MariaDB, Postgres)",
@@ -126,6 +123,15 @@ fn python(context: &Context, image: &TestImage, report: &mut Report<'_>) {
             &["pytest", "-q", "-p", "no:cacheprovider", "airflow/tests"],
         ),
     ];
+    if !suites.iter().any(|(what, _)| report.wants(what)) {
+        return;
+    }
+    let mut databases = None;
+    report.ground("throwaway databases", || {
+        databases = Some(Throwaway::start(context)?);
+        Ok(())
+    });
+    let Some(databases) = databases else { return };
     for (what, command) in suites {
         report.part(what, || {
             context
@@ -136,9 +142,56 @@ fn python(context: &Context, image: &TestImage, report: &mut Report<'_>) {
 }
 
 /// The same inputs give the same image.
-fn verify(context: &Context) -> Result<()> {
+fn twice(context: &Context) -> Result<()> {
     let (deploy, engine) = (context.deploy()?, context.engine()?);
-    super::verify::run(context, &engine, &deploy, false)
+    verify::run(context, &engine, &deploy, false)
+}
+
+/// A newer engine makes one image of the same inputs, digest and all, and its
+/// files are those that this machine's engine made.
+fn elsewhere(context: &Context) -> Result<()> {
+    let (deploy, engine) = (context.deploy()?, context.engine()?);
+    let facts = image::observe(&engine, &context.workspace, &deploy)?;
+    let base = facts
+        .base
+        .as_ref()
+        .context("failed to find the Airflow base, which the image stands on")?;
+    let host = Host::start(context, Store::Containerd)?;
+    let term = &context.term;
+    term.task("the base, brought there", || host.load(&base.reference))?;
+    for command in [&["xtask", "build"][..], &["xtask", "build", "--verify"]] {
+        let what = format!("run {} there", command.join(" "));
+        context.machine.show(&host.step(&what, command))?;
+    }
+    let name = facts.image();
+    let differences = term.task("files of both images compared", || -> Result<_> {
+        let archives = [
+            host.save(&name, "here.tar")?,
+            host.fetch(&name, "there.tar")?,
+        ];
+        let found = engine.raw_images(&[&base.reference, &name])?;
+        let layers: Vec<usize> = found
+            .iter()
+            .map(|image| verify::layers(image).len())
+            .collect();
+        let &[below, all] = layers.as_slice() else {
+            bail!("failed to find both {} and {name} here", base.reference);
+        };
+        let own: Vec<usize> = (below..all).collect();
+        ensure!(!own.is_empty(), "failed to find a layer of ours in {name}");
+        image::differences(&archives[0], &archives[1], &own)
+    })?;
+    for difference in &differences {
+        term.say(&format!("  {difference}"));
+    }
+    if differences.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::tool(format!(
+        "failed to make the same files on two engines: {} differ",
+        differences.len()
+    ))
+    .into())
 }
 
 /// A file of tests that cargo leaves alone by itself.
@@ -156,6 +209,8 @@ fn on_containers(context: &Context, what: &str, test: &str) -> Step {
 /// What passed and what did not.
 struct Report<'a> {
     context: &'a Context,
+    /// Words of the names of the parts that are wanted.
+    only: &'a str,
     passed: usize,
     failed: Vec<String>,
     left_out: Vec<String>,
@@ -163,9 +218,10 @@ struct Report<'a> {
 }
 
 impl<'a> Report<'a> {
-    fn new(context: &'a Context) -> Self {
+    fn new(context: &'a Context, only: Option<&'a str>) -> Self {
         Self {
             context,
+            only: only.unwrap_or_default(),
             passed: 0,
             failed: Vec::new(),
             left_out: Vec::new(),
@@ -173,7 +229,18 @@ impl<'a> Report<'a> {
         }
     }
 
+    fn wants(&self, what: &str) -> bool {
+        what.to_lowercase().contains(&self.only.to_lowercase())
+    }
+
     fn part(&mut self, what: &str, work: impl FnOnce() -> Result<()>) {
+        if self.wants(what) {
+            self.ground(what, work);
+        }
+    }
+
+    /// A part that others stand on: always wanted.
+    fn ground(&mut self, what: &str, work: impl FnOnce() -> Result<()>) {
         let term = &self.context.term;
         term.say(&format!("\n{}", term.bold(&format!("── {what}"))));
         let started = Instant::now();
@@ -206,6 +273,14 @@ impl<'a> Report<'a> {
         }
         for what in &self.left_out {
             term.warn(&format!("left out: {what}"));
+        }
+        if self.lines.is_empty() {
+            return Err(Failure::user(format!(
+                "failed to find a part with {:?} in its name",
+                self.only
+            ))
+            .hint("cargo xtask test")
+            .into());
         }
         super::print(&format!(
             "{} passed, {} failed",

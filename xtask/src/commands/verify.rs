@@ -120,6 +120,11 @@ fn judge(context: &Context, verdict: &Verdict, engine: u32) -> Result<()> {
         .term
         .dim(&format!("  {first:.1} s and {second:.1} s"));
     if !verdict.layers_equal {
+        if verdict.differences.is_empty() {
+            context
+                .term
+                .say("  the same files, packed in another order or with other headers");
+        }
         for line in verdict.differences.iter().take(SHOWN) {
             context.term.say(&format!("  {line}"));
         }
@@ -201,7 +206,8 @@ fn forget(context: &Context, engine: &Engine<'_>, names: &[String; 2]) -> Result
     ))
 }
 
-fn layers(image: &Value) -> Vec<String> {
+/// Digests of its layers, the base's first.
+pub(super) fn layers(image: &Value) -> Vec<String> {
     let list = image["RootFS"]["Layers"].as_array();
     let text = |layer: &Value| layer.as_str().map(str::to_owned);
     list.into_iter().flatten().filter_map(text).collect()

@@ -2,9 +2,11 @@
 //! live as long as the tests.
 
 mod databases;
+mod host;
 mod image;
 mod registry;
 
 pub(crate) use databases::Throwaway;
+pub(crate) use host::{Host, Store};
 pub(crate) use image::TestImage;
 pub(crate) use registry::Registry;
