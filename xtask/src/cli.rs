@@ -123,6 +123,16 @@ pub(crate) enum Command {
     /// Versions that are locked stay as long as they fit. What moved is shown as
     /// a table.
     Lock(Lock),
+    /// Ask for known advisories about the locked packages and crates
+    ///
+    /// pip-audit looks at requirements-airflow.lock, in a container of the
+    /// Airflow base; cargo-audit looks at Cargo.lock. Whatever they find has to
+    /// be in audit.toml, with a reason and a last day:
+    ///
+    /// a finding that is not, or whose day has passed, fails the audit; so does
+    /// a package that could not be looked at. An entry that nothing matches any
+    /// more is a warning.
+    Audit(Audit),
     /// Push the image of this tree to a registry
     ///
     /// Under the hash of its inputs, its git revision and the channels that are
@@ -364,6 +374,34 @@ pub(crate) struct Lock {
     pub(crate) bases: bool,
     #[command(flatten)]
     pub(crate) dry: DryRun,
+}
+
+/// Who is asked for advisories about Python packages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Service {
+    /// The package index's own JSON
+    Pypi,
+    /// osv.dev, which gathers those of all languages
+    Osv,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Audit {
+    #[command(flatten)]
+    pub(crate) dry: DryRun,
+    /// Who is asked about the Python packages
+    #[arg(long, value_enum, default_value_t = Service::Pypi, conflicts_with = "cargo")]
+    pub(crate) service: Service,
+    /// The Python packages only
+    #[arg(long, conflicts_with = "cargo")]
+    pub(crate) python: bool,
+    /// The crates only
+    #[arg(long)]
+    pub(crate) cargo: bool,
+    /// Print everything that was found, and why it may stay, as JSON on standard
+    /// output
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -1,6 +1,7 @@
 //! `cargo xtask`: turns this checkout into a running Airflow.
 
 mod airflow;
+mod audit;
 mod cli;
 mod commands;
 mod config;

@@ -19,7 +19,8 @@ const STEPS: &str = "✓ uv, by its own lock  <time>\n\
                      constraints, as of <until>  <time>\n\
                      ✓ dev: what tests and linters need, under the image's packages, as of \
                      <until>  <time>\n\
-                     ✓ installer: what installs the packages, as of <until>  <time>\n";
+                     ✓ installer: what installs the packages, as of <until>  <time>\n\
+                     ✓ audit: what looks for advisories, as of <until>  <time>\n";
 
 /// `sha256:` and 64 times that digit.
 fn digest(digit: char) -> String {

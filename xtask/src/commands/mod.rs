@@ -1,5 +1,6 @@
 //! One file a command, short enough to read as the story of that command.
 
+mod audit;
 mod bench;
 mod build;
 mod doctor;
@@ -54,6 +55,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Down(args) => down::run(&context, &args),
         Command::Restart(args) => restart::run(&context, &args),
         Command::Lock(args) => lock::run(&context, &args),
+        Command::Audit(args) => audit::run(&context, &args),
         Command::Push(args) => push::run(&context, &args),
         Command::Prune(args) => prune::run(&context, &args),
         Command::Bench(args) => bench::run(&context, &args),

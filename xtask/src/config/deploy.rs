@@ -76,7 +76,7 @@ pub(crate) struct Lock {
     pub(crate) until: Date,
 }
 
-fn day<'de, D: Deserializer<'de>>(value: D) -> Result<Date, D::Error> {
+pub(super) fn day<'de, D: Deserializer<'de>>(value: D) -> Result<Date, D::Error> {
     let text = String::deserialize(value)?;
     text.parse()
         .map_err(|_| D::Error::custom(format!("`{text}` is no day as 2026-01-31")))

@@ -1,5 +1,6 @@
 //! What a person wrote, as types: the workspace, `deploy.toml`, `.env`.
 
+mod allowed;
 mod check;
 mod deploy;
 pub(crate) mod dotenv;
@@ -10,6 +11,7 @@ mod reference;
 pub(crate) mod settings;
 mod workspace;
 
+pub(crate) use allowed::{Allow, Allowed};
 pub(crate) use check::{Problem, check};
 pub(crate) use deploy::{Bases, Deploy, DeployEdit};
 pub(crate) use dotenv::EnvFile;

@@ -6,11 +6,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use jiff::civil::Date;
-use xshell::cmd;
 
 use super::base::{Base, BaseName};
-use super::mmdebstrap;
-use crate::config::{Workspace, environment};
+use super::{mmdebstrap, tool};
+use crate::config::Workspace;
 use crate::engine::Engine;
 use crate::exec::Step;
 
@@ -21,9 +20,6 @@ const PLATFORM: &str = "x86_64-manylinux_2_28";
 const RELEASE: &str = "2023-09-12";
 /// The release's own constraints.
 const RELEASE_LOCK: &str = "bases/airflow/requirements.lock";
-/// Where the working copy is mounted.
-const AT: &str = "/lock";
-
 /// One lock and what it is compiled from.
 struct Compilation {
     /// The step's name.
@@ -39,7 +35,7 @@ struct Compilation {
 }
 
 /// In the order in which they build on each other.
-const COMPILATIONS: [Compilation; 4] = [
+const COMPILATIONS: [Compilation; 5] = [
     Compilation {
         name: "release",
         what: "Airflow 2.7.1's constraints",
@@ -69,6 +65,14 @@ const COMPILATIONS: [Compilation; 4] = [
         what: "what installs the packages",
         from: "requirements-installer.txt",
         lock: "requirements-installer.lock",
+        under: None,
+        until: None,
+    },
+    Compilation {
+        name: "audit",
+        what: "what looks for advisories",
+        from: "requirements-audit.txt",
+        lock: "requirements-audit.lock",
         under: None,
         until: None,
     },
@@ -147,8 +151,8 @@ pub(crate) fn normalised(package: &str) -> String {
     words.collect::<Vec<_>>().join("-").to_lowercase()
 }
 
-/// Package → version of each `name==version` line.
-fn versions(lock: &str) -> BTreeMap<String, String> {
+/// Normalised name → version of each `name==version` line of a lock's text.
+pub(crate) fn versions(lock: &str) -> BTreeMap<String, String> {
     let one = |line: &str| {
         let (name, rest) = line.split_once("==")?;
         // Comments, hashes and options are indented or begin otherwise.
@@ -187,20 +191,18 @@ pub(crate) fn compile(
     upgrade: &Upgrade,
 ) -> Result<Vec<Outdated>> {
     let folder = workspace.cache().join("lock/python");
-    if folder.exists() {
-        fs::remove_dir_all(&folder)
-            .with_context(|| format!("failed to empty {}", folder.display()))?;
-    }
-    for file in COMPILATIONS.iter().flat_map(|c| [c.from, c.lock]) {
-        let to = folder.join(file);
-        fs::create_dir_all(to.parent().unwrap_or(&folder))
-            .and_then(|()| fs::copy(workspace.root().join(file), &to))
-            .with_context(|| format!("failed to copy {file} to {}", to.display()))?;
-    }
+    let files = COMPILATIONS.iter().flat_map(|c| [c.from, c.lock]);
+    tool::working_copy(workspace, &folder, files)?;
     let machine = engine.machine();
     let term = machine.term();
     term.task("uv, by its own lock", || {
-        machine.run(&install_uv(engine, &folder, base))
+        machine.run(&tool::install(
+            engine,
+            &folder,
+            &base.reference,
+            "uv",
+            "requirements-installer.lock",
+        ))
     })?;
     let mut outdated = Vec::new();
     for compilation in &COMPILATIONS {
@@ -256,24 +258,6 @@ pub(crate) fn debian(engine: &Engine<'_>, workspace: &Workspace) -> Result<Vec<O
     Ok(outdated)
 }
 
-fn install_uv(engine: &Engine<'_>, folder: &Path, base: &Base) -> Step {
-    container(engine, "install uv by its lock", folder, base, "python").args([
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--no-cache-dir",
-        "--no-deps",
-        "--only-binary=:all:",
-        "--require-hashes",
-        "--target",
-        "/lock/uv",
-        "-r",
-        "requirements-installer.lock",
-    ])
-}
-
 fn compile_one(
     engine: &Engine<'_>,
     folder: &Path,
@@ -282,12 +266,12 @@ fn compile_one(
     until: &str,
     upgrade: &Upgrade,
 ) -> Step {
-    let mut step = container(
+    let mut step = tool::container(
         engine,
         &format!("compile {}", what.lock),
         folder,
-        base,
-        "/lock/uv/bin/uv",
+        &base.reference,
+        &format!("{}/bin/uv", tool::path_of("uv")),
     )
     .args(["pip", "compile", "--quiet", "--no-cache"])
     .args(["--python-version", "3.11", "--python-platform", PLATFORM])
@@ -312,33 +296,6 @@ fn compile_one(
         step = step.args(["--constraints", lock]);
     }
     step.args(["--output-file", what.lock, what.from])
-}
-
-/// A program in a container of the base, working in the copy, as ourselves.
-fn container(engine: &Engine<'_>, what: &str, folder: &Path, base: &Base, program: &str) -> Step {
-    let docker = engine.docker();
-    let mount = format!("{}:{AT}", folder.display());
-    let user = format!("{}:0", rustix::process::getuid().as_raw());
-    let mut step = Step::new(
-        what,
-        cmd!(
-            engine.sh(),
-            "{docker} run --rm --volume {mount} --workdir {AT} --user {user} --entrypoint {program}"
-        ),
-    )
-    .args(["--env", "PIP_USER=false", "--env", "HOME=/tmp"]);
-    if let Some(ca) = environment::ca_bundle() {
-        step = step
-            .arg("--volume")
-            .arg(format!("{}:/ca.crt:ro", ca.display()))
-            .args([
-                "--env",
-                "SSL_CERT_FILE=/ca.crt",
-                "--env",
-                "PIP_CERT=/ca.crt",
-            ]);
-    }
-    step.arg(&base.reference)
 }
 
 #[cfg(test)]

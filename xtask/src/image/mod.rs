@@ -17,6 +17,7 @@ mod properties;
 mod registry;
 mod revision;
 mod size;
+pub(crate) mod tool;
 
 pub(crate) use base::{Base, BaseName, LABEL_RECIPE, Origin, ensure_bases, find_base, find_bases};
 pub(crate) use build::{
@@ -29,7 +30,9 @@ pub(crate) use git::GitState;
 pub(crate) use last::LastBuild;
 #[cfg(test)]
 pub(crate) use lock::Move;
-pub(crate) use lock::{Locks, Outdated, Upgrade, compile, debian, normalised};
+pub(crate) use lock::{
+    Locks, Outdated, Upgrade, compile, debian, normalised, versions as locked_versions,
+};
 pub(crate) use manifest::{Change, Manifest};
 pub(crate) use platform::refuse_other as refuse_other_platform;
 pub(crate) use registry::{Held, held, push};

@@ -57,6 +57,9 @@ impl Bench {
             "requirements-installer.lock",
             "requirements-dev.txt",
             "requirements-dev.lock",
+            "requirements-audit.txt",
+            "requirements-audit.lock",
+            "audit.toml",
             "airflow/tests/Dockerfile",
             "airflow/tests/Dockerfile.dockerignore",
         ] {
