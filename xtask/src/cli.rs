@@ -126,12 +126,11 @@ pub(crate) enum Command {
     /// Ask for known advisories about the locked packages and crates
     ///
     /// pip-audit looks at requirements-airflow.lock, in a container of the
-    /// Airflow base; cargo-audit looks at Cargo.lock. Whatever they find has to
-    /// be in audit.toml, with a reason and a last day:
+    /// Airflow base; cargo-audit looks at Cargo.lock. What they find may stay
+    /// where audit.toml says why, and until when.
     ///
-    /// a finding that is not, or whose day has passed, fails the audit; so does
-    /// a package that could not be looked at. An entry that nothing matches any
-    /// more is a warning.
+    /// Exit status 0 only if every package was looked at and every finding may
+    /// stay today. An entry that nothing matches any more is a warning.
     Audit(Audit),
     /// Push the image of this tree to a registry
     ///
@@ -381,7 +380,7 @@ pub(crate) struct Lock {
 pub(crate) enum Service {
     /// The package index's own JSON
     Pypi,
-    /// osv.dev, which gathers those of all languages
+    /// OSV, which gathers those of all languages
     Osv,
 }
 

@@ -143,8 +143,9 @@ fn what_is_allowed_passes_and_the_tools_are_called_so() {
         "fixed_in": ["3.7"], "says": "slow", "verdict": "allowed", "until": "9999-12-31",
         "reaches": true, "reason": "slow, no more",
     });
-    let expected =
-        serde_json::json!({"packages": 9, "missed": [], "findings": [finding], "unused": []});
+    let expected = serde_json::json!({
+        "packages": 9, "missed": [], "failures": [], "findings": [finding], "unused": [],
+    });
     assert_eq!(told, expected);
 }
 
@@ -198,6 +199,14 @@ fn a_package_that_was_not_looked_at_is_a_failure_whatever_pip_audit_says_of_it()
          found: idna\n{OTHER}"
     );
     assert_eq!(run(&all, &["audit"]), seen(expected, 1));
+    let told = run(&all, &["audit", "--json"]);
+    let told: serde_json::Value = serde_json::from_str(&told.stdout).unwrap();
+    let missed = |name: &str| serde_json::json!({"package": name, "why": format!("Dependency not found: {name}")});
+    let expected = serde_json::json!({
+        "packages": 9, "missed": [missed("idna"), missed("six")], "findings": [], "unused": [],
+        "failures": ["failed to audit 2 of 2 packages: idna, six\n  | Dependency not found: idna"],
+    });
+    assert_eq!(told, expected);
     let untold = both(&python(&[SIX]), &crates(&[]));
     let expected = format!(
         "✗ {PYTHON}error: failed to audit 1 of 2 packages: idna\n  | pip-audit's report does not \

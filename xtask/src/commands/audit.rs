@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{print, print_json};
 use crate::audit::{
-    Crates, Finding, Judged, Looked, Missed, PYTHON_LOCK, Python, Service, Verdict, judge, unused,
+    Crates, Finding, Judged, Looked, PYTHON_LOCK, Python, Service, Verdict, judge, unused,
 };
 use crate::cli;
 use crate::config::{Allow, Allowed};
@@ -67,7 +67,7 @@ pub(crate) fn run(context: &Context, args: &cli::Audit) -> Result<()> {
         false => Vec::new(),
     };
     if args.json {
-        print_json(&as_json(&seen.looked, &judged, &unused))?;
+        print_json(&as_json(&seen, &judged, &unused))?;
     } else if let Some(table) = table(&judged) {
         print(&table)?;
     }
@@ -265,7 +265,7 @@ fn verdict(one: &Judged<'_>) -> String {
     }
 }
 
-fn as_json(looked: &Looked, judged: &[Judged<'_>], unused: &[&Allow]) -> serde_json::Value {
+fn as_json(seen: &Seen, judged: &[Judged<'_>], unused: &[&Allow]) -> serde_json::Value {
     let finding = |one: &Judged<'_>| {
         json!({
             "package": one.finding.package,
@@ -280,10 +280,12 @@ fn as_json(looked: &Looked, judged: &[Judged<'_>], unused: &[&Allow]) -> serde_j
             "reason": one.by.map(|entry| entry.reason.trim()),
         })
     };
-    let missed: &[Missed] = &looked.missed;
+    let failures = seen.failures.iter().map(|failure| format!("{failure:#}"));
     json!({
-        "packages": looked.packages,
-        "missed": missed,
+        "packages": seen.looked.packages,
+        "missed": seen.looked.missed,
+        // A half that failed has no packages and no findings: that is not «none».
+        "failures": failures.collect::<Vec<_>>(),
         "findings": judged.iter().map(finding).collect::<Vec<_>>(),
         "unused": unused
             .iter()
