@@ -10,7 +10,6 @@ use xshell::cmd;
 use super::finding::{Finding, Looked};
 use crate::error::Failure;
 use crate::exec::{Machine, Step};
-use crate::image::normalised;
 
 /// cargo-audit, ready to be run.
 #[derive(Debug)]
@@ -178,7 +177,7 @@ fn read(report: &str) -> Result<Looked> {
 fn finding(hit: Hit) -> Option<Finding> {
     let advisory = hit.advisory?;
     Some(Finding {
-        package: normalised(&hit.package.name),
+        package: hit.package.name,
         version: hit.package.version,
         id: advisory.id,
         aliases: advisory.aliases,
@@ -196,7 +195,7 @@ mod tests {
             format!(
                 r#"{{"kind": "unsound", "advisory": {{"id": "{id}", "title": "t", "aliases": ["CVE-1"]}},
                 "versions": {{"patched": [">=0.3.1"], "unaffected": []}},
-                "package": {{"name": "tar", "version": "0.3.0"}}}}"#
+                "package": {{"name": "ansi_term", "version": "0.3.0"}}}}"#
             )
         };
         let nothing = r#""ignore": [], "severity": null, "target_arch": [], "target_os": []"#;
@@ -222,6 +221,7 @@ mod tests {
         let ids: Vec<&str> = looked.findings.iter().map(|one| one.id.as_str()).collect();
         assert_eq!(ids, ["RUSTSEC-1", "RUSTSEC-2"]);
         assert_eq!((looked.packages, looked.missed.len()), (127, 0));
+        assert_eq!(looked.findings[0].package, "ansi_term");
         assert_eq!(looked.findings[0].fixed_in, [">=0.3.1"]);
     }
 

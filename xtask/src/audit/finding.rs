@@ -5,7 +5,7 @@ use serde::Serialize;
 /// An advisory that is about a locked version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Finding {
-    /// The package, normalised.
+    /// The package, as the tool names it.
     pub(crate) package: String,
     /// The version that is locked.
     pub(crate) version: String,

@@ -62,7 +62,7 @@ pub(crate) fn unused<'a>(allowed: &'a [Allow], findings: &[&Finding]) -> Vec<&'a
 /// By name and package: an advisory may be about several packages, each of which
 /// is reached or shielded in its own way.
 fn names(entry: &Allow, finding: &Finding) -> bool {
-    finding.is(&entry.id) && normalised(&entry.package) == finding.package
+    finding.is(&entry.id) && normalised(&entry.package) == normalised(&finding.package)
 }
 
 #[cfg(test)]
@@ -81,7 +81,7 @@ mod tests {
 
     fn finding() -> Finding {
         Finding {
-            package: "flask-login".to_owned(),
+            package: "flask_login".to_owned(),
             version: "1".to_owned(),
             id: "PYSEC-1".to_owned(),
             aliases: vec!["CVE-1".to_owned(), "GHSA-1".to_owned()],
