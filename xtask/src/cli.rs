@@ -138,6 +138,12 @@ pub(crate) enum Command {
     /// named; what the registry holds already is not pushed again. Credentials
     /// are docker's own: docker login.
     Push(Push),
+    /// Make a bare Debian or Ubuntu host ready for the stack
+    ///
+    /// Installs the distribution's Docker, Compose and rsync, lets the user speak
+    /// to the engine, and makes the stack's folder. Prints its plan first; what is
+    /// there stays, and no port is opened. Hosts stand in deploy.toml, [hosts.NAME].
+    Provision(Provision),
     /// Remove images of earlier builds that no container uses
     ///
     /// Looks at all that xtask built on this engine, bases and test images too;
@@ -220,6 +226,15 @@ pub(crate) struct Build {
     /// With --why: since `running`, `last`, an image's tag or a git revision
     #[arg(long, requires = "why", value_name = "WHAT")]
     pub(crate) since: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Provision {
+    /// The host's name in deploy.toml
+    #[arg(long, value_name = "NAME")]
+    pub(crate) host: String,
+    #[command(flatten)]
+    pub(crate) dry: DryRun,
 }
 
 #[derive(Debug, Args)]

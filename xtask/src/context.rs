@@ -1,13 +1,14 @@
 //! What every command starts from.
 
 use std::fs::{self, File, TryLockError};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 
-use crate::config::{Deploy, Settings, Workspace, settings};
+use crate::config::{Deploy, Host, Settings, Workspace, environment, settings};
 use crate::engine::Engine;
 use crate::error::Failure;
-use crate::exec::{Machine, Term};
+use crate::exec::{Machine, Ssh, Term};
 use crate::stack::{Images, Stack};
 
 /// The checkout, this machine, and the terminal.
@@ -37,6 +38,20 @@ impl Context {
     /// `deploy.toml`.
     pub(crate) fn deploy(&self) -> Result<Deploy> {
         Deploy::read(&self.workspace)
+    }
+
+    /// Another machine, by its name in `deploy.toml`.
+    ///
+    /// # Errors
+    /// Where the folder of shared connections is not this user's alone.
+    pub(crate) fn over(&self, name: &str, host: &Host) -> Result<Machine> {
+        let user = rustix::process::getuid().as_raw();
+        let sockets = environment::runtime_folder().map_or_else(
+            || PathBuf::from(format!("/tmp/airflow-dental-{user}")),
+            |folder| folder.join("airflow-dental"),
+        );
+        let ssh = Ssh::new(name, &host.ssh, &host.ssh_options(), &sockets)?;
+        Machine::over(self.workspace.root(), self.term.clone(), ssh)
     }
 
     /// A valid `.env`.

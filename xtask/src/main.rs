@@ -9,6 +9,7 @@ mod context;
 mod engine;
 mod error;
 mod exec;
+mod host;
 mod image;
 mod preflight;
 mod stack;

@@ -13,6 +13,7 @@ mod logs;
 mod nightly;
 mod pass_on;
 mod phases;
+mod provision;
 mod prune;
 mod push;
 mod restart;
@@ -56,6 +57,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Restart(args) => restart::run(&context, &args),
         Command::Lock(args) => lock::run(&context, &args),
         Command::Audit(args) => audit::run(&context, &args),
+        Command::Provision(args) => provision::run(&context, &args),
         Command::Push(args) => push::run(&context, &args),
         Command::Prune(args) => prune::run(&context, &args),
         Command::Bench(args) => bench::run(&context, &args),

@@ -45,6 +45,7 @@ pub(crate) fn run(context: &Context, args: &cli::Test) -> Result<()> {
         });
         for (what, test) in [
             ("image, to real registries", "push"),
+            ("hosts, over ssh", "hosts"),
             ("one night, end to end", "night"),
         ] {
             report.part(what, || {

@@ -10,6 +10,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
+use super::hosts::Host;
 use super::{Reference, Workspace};
 use crate::error::Failure;
 use crate::exec::Machine;
@@ -27,6 +28,9 @@ pub(crate) struct Deploy {
     pub(crate) lock: Option<Lock>,
     /// What Airflow has to show.
     pub(crate) airflow: Airflow,
+    /// Other machines, by the name that `--host` takes.
+    #[serde(default)]
+    pub(crate) hosts: BTreeMap<String, Host>,
 }
 
 /// `[image]`
@@ -96,6 +100,27 @@ impl Deploy {
     /// Reads the workspace's `deploy.toml`.
     pub(crate) fn read(workspace: &Workspace) -> Result<Self> {
         Self::parse(&text(workspace)?)
+    }
+
+    /// The machine of that name.
+    ///
+    /// # Errors
+    /// A user failure with the names there are.
+    pub(crate) fn host(&self, name: &str) -> Result<&Host> {
+        self.hosts.get(name).ok_or_else(|| {
+            let known: Vec<&str> = self.hosts.keys().map(String::as_str).collect();
+            let hint = if known.is_empty() {
+                format!(
+                    "add to deploy.toml:\n[hosts.{name}]\nssh = \"user@address\"\n\
+                     directory = \"/srv/dental\""
+                )
+            } else {
+                format!("deploy.toml has {}", known.join(", "))
+            };
+            Failure::user(format!("failed to find host {name} in deploy.toml"))
+                .hint(hint)
+                .into()
+        })
     }
 
     fn parse(text: &str) -> Result<Self> {

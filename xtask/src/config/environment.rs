@@ -38,6 +38,12 @@ pub(crate) fn docker_config() -> Option<PathBuf> {
     own.or_else(|| set("HOME").map(|home| PathBuf::from(home).join(".docker")))
 }
 
+/// A folder for what lives as long as this login, for this user alone.
+pub(crate) fn runtime_folder() -> Option<PathBuf> {
+    let folder = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    folder.filter(|folder| folder.is_dir())
+}
+
 /// Those of `names` that this process has in its environment.
 pub(crate) fn set_among<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
     names

@@ -1,4 +1,4 @@
-//! Where steps run: this machine.
+//! Where steps run: this machine, or another over ssh.
 
 use std::cell::{Cell, RefCell};
 use std::fs;
@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,6 +17,7 @@ use rustix::process::Pid;
 use xshell::Shell;
 
 use super::signals::{self, Group, OnTerminal};
+use super::ssh::{self, Ssh};
 use super::step::Step;
 use super::term::Term;
 use crate::error::Failure;
@@ -44,23 +45,36 @@ impl Captured {
     }
 }
 
-/// This machine: runs steps at the root of the repository, echoes them where
-/// asked, keeps secrets out of what it shows.
+/// A machine: runs steps, echoes them where asked, keeps secrets out of what it
+/// shows. This one runs them at the root of the repository; another one in the
+/// home folder of its user.
 #[derive(Debug)]
 pub(crate) struct Machine {
     sh: Shell,
+    /// How it is reached; `None` is this machine.
+    over: Option<Ssh>,
     term: Term,
     secrets: RefCell<Vec<String>>,
     hushed: Cell<bool>,
 }
 
 impl Machine {
-    /// A machine whose steps run in `root`.
+    /// This machine, whose steps run in `root`.
     pub(crate) fn new(root: &Path, term: Term) -> Result<Self> {
+        Self::reached(root, term, None)
+    }
+
+    /// Another machine.
+    pub(crate) fn over(root: &Path, term: Term, ssh: Ssh) -> Result<Self> {
+        Self::reached(root, term, Some(ssh))
+    }
+
+    fn reached(root: &Path, term: Term, over: Option<Ssh>) -> Result<Self> {
         let sh = Shell::new().context("failed to read the current folder")?;
         sh.change_dir(root);
         Ok(Self {
             sh,
+            over,
             term,
             secrets: RefCell::default(),
             hushed: Cell::default(),
@@ -70,6 +84,13 @@ impl Machine {
     /// The factory of commands for `xshell::cmd!`.
     pub(crate) fn sh(&self) -> &Shell {
         &self.sh
+    }
+
+    /// Ends the connection to another machine, so that the next step logs in anew.
+    pub(crate) fn log_in_anew(&self) {
+        if let Some(ssh) = &self.over {
+            ssh.close();
+        }
     }
 
     /// Where steps run.
@@ -118,8 +139,8 @@ impl Machine {
     pub(crate) fn capture(&self, step: &Step) -> Result<Captured> {
         self.echo(step);
         let started = Instant::now();
-        let mut child = step
-            .command()
+        let mut child = self
+            .command(step)?
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -234,21 +255,40 @@ impl Machine {
         };
         let lines: Vec<&str> = said.lines().filter(|l| !l.trim().is_empty()).collect();
         let tail = &lines[lines.len().saturating_sub(LAST_LINES)..];
-        let mut message = format!(
-            "failed to {}: {} {}",
-            step.what(),
-            step.program_name(),
-            ended(captured.code)
-        );
+        let unreached = self
+            .over
+            .as_ref()
+            .filter(|_| captured.code == Some(ssh::FAILED));
+        let mut message = match unreached {
+            Some(ssh) => format!("failed to {}: {} was not reached", step.what(), ssh.name()),
+            None => format!(
+                "failed to {}: {} {}",
+                step.what(),
+                step.program_name(),
+                ended(captured.code)
+            ),
+        };
         for line in tail {
             message.push_str("\n  | ");
             message.push_str(&self.redact(line));
         }
-        Failure::tool(message)
+        let failure = Failure::tool(message);
+        match unreached {
+            Some(ssh) => failure.hint(ssh.hint(said)),
+            None => failure,
+        }
     }
 
     /// Writes a file as a whole or not at all; `mode` as in chmod.
+    /// This machine's files alone.
     pub(crate) fn write(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+        if let Some(ssh) = &self.over {
+            anyhow::bail!(
+                "failed to write {}: {} is another machine",
+                path.display(),
+                ssh.name()
+            );
+        }
         let folder = path.parent().unwrap_or(Path::new("."));
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let draft = folder.join(format!(".{name}.{}", std::process::id()));
@@ -278,7 +318,7 @@ impl Machine {
 
     fn spawn(&self, step: &Step, stdout: Stdio, stderr: Stdio) -> Result<Child> {
         self.echo(step);
-        let mut command = step.command();
+        let mut command = self.command(step)?;
         command.stdout(stdout).stderr(stderr);
         command.spawn().map_err(|error| cannot_start(step, error))
     }
@@ -303,8 +343,21 @@ impl Machine {
         }
     }
 
+    fn command(&self, step: &Step) -> Result<Command> {
+        match &self.over {
+            None => Ok(step.command()),
+            // What follows ssh's options can be read by everybody on both machines.
+            Some(_) if step.has_secrets() => Err(anyhow::anyhow!(
+                "failed to {}: its secrets would stand on a command line",
+                step.what()
+            )),
+            Some(ssh) => Ok(ssh.command(&step.line())),
+        }
+    }
+
     fn echo(&self, step: &Step) {
-        self.verbose(&format!("$ {}", self.redact(&step.line())));
+        let there = self.over.as_ref().map(Ssh::name).unwrap_or_default();
+        self.verbose(&format!("{there}$ {}", self.redact(&step.line())));
     }
 
     fn verbose(&self, line: &str) {

@@ -1,14 +1,17 @@
 //! The only place that starts a process.
 //!
-//! A [`Step`] is an argv and what it is for; a [`Machine`] is where steps run.
+//! A [`Step`] is an argv and what it is for; a [`Machine`] is where they run,
+//! here or over ssh.
 //! Echo, timing, redaction, time limits and process groups live here.
 
 mod machine;
 mod signals;
+mod ssh;
 mod step;
 mod term;
 
 pub(crate) use machine::{Captured, Machine};
 pub(crate) use signals::{INTERRUPTED, LastWord, forward_interrupts, interrupted};
+pub(crate) use ssh::Ssh;
 pub(crate) use step::Step;
 pub(crate) use term::{Drawing, Term, millis, plural};

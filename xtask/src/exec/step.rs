@@ -139,6 +139,10 @@ impl Step {
         command
     }
 
+    pub(super) fn has_secrets(&self) -> bool {
+        !self.secrets.is_empty()
+    }
+
     pub(super) fn time_limit(&self) -> Option<Duration> {
         self.limit
     }

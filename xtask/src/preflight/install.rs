@@ -66,7 +66,7 @@ pub(crate) fn plan(machine: &Machine, facts: &Facts) -> Plan {
 
 /// Packages to install. Debian 12 has Compose v1 and BuildKit inside its CLI;
 /// Debian 13 and Ubuntu have Compose v2, and BuildKit in a package of its own.
-fn missing(facts: &Facts) -> Vec<String> {
+pub(crate) fn missing(facts: &Facts) -> Vec<String> {
     let offers = |name: &str| {
         let offered = facts.offered.as_ref()?;
         offered.iter().any(|o| o == name).then(|| name.to_owned())
@@ -94,8 +94,12 @@ fn missing(facts: &Facts) -> Vec<String> {
     names
 }
 
-fn apt(machine: &Machine, facts: &Facts, arguments: &[&str]) -> Step {
-    let what = "install what is missing";
+/// apt-get as root, without questions.
+pub(crate) fn apt(machine: &Machine, facts: &Facts, arguments: &[&str]) -> Step {
+    let what = match arguments {
+        ["update"] => "ask for the packages that there are",
+        _ => "install what is missing",
+    };
     let sh = machine.sh();
     if facts.root {
         return Step::new(what, cmd!(sh, "apt-get {arguments...}"))
@@ -107,7 +111,7 @@ fn apt(machine: &Machine, facts: &Facts, arguments: &[&str]) -> Step {
 
 /// By systemd, or detached with a log of its own: `start-stop-daemon` is part
 /// of dpkg, does nothing where the engine runs, and needs no shell.
-fn start(machine: &Machine, facts: &Facts) -> Step {
+pub(crate) fn start(machine: &Machine, facts: &Facts) -> Step {
     let words: Vec<&str> = if facts.systemd {
         vec!["systemctl", "enable", "--now", "docker"]
     } else {
@@ -124,7 +128,8 @@ fn start(machine: &Machine, facts: &Facts) -> Step {
     )
 }
 
-fn by_hand(facts: &Facts) -> Vec<String> {
+/// What is missing on a system whose packages xtask does not know.
+pub(crate) fn by_hand(facts: &Facts) -> Vec<String> {
     let system = &facts.system;
     let mut lines = Vec::new();
     if !facts.docker || !facts.compose || !facts.buildkit {

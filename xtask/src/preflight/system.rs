@@ -32,26 +32,26 @@ const PACKAGES: [&str; 6] = [
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Facts {
     /// `PRETTY_NAME`, for messages.
-    pub(super) system: String,
+    pub(crate) system: String,
     /// Debian, Ubuntu, or made of one of them.
-    pub(super) debian: bool,
+    pub(crate) debian: bool,
     /// systemd is in charge.
-    pub(super) systemd: bool,
+    pub(crate) systemd: bool,
     /// Root, and so in need of no sudo.
-    pub(super) root: bool,
-    pub(super) docker: bool,
-    pub(super) dockerd: bool,
-    pub(super) buildkit: bool,
-    pub(super) compose: bool,
+    pub(crate) root: bool,
+    pub(crate) docker: bool,
+    pub(crate) dockerd: bool,
+    pub(crate) buildkit: bool,
+    pub(crate) compose: bool,
     /// It runs, but refuses this user.
-    pub(super) denied: bool,
+    pub(crate) denied: bool,
     /// The engine answers, or refuses only this user.
-    pub(super) answers: bool,
+    pub(crate) answers: bool,
     /// Someone's own choice of engine: not ours to start.
-    pub(super) elsewhere: bool,
+    pub(crate) elsewhere: bool,
     /// Packages of [`PACKAGES`] that apt can install; `None` before its first
     /// `update`.
-    pub(super) offered: Option<Vec<String>>,
+    pub(crate) offered: Option<Vec<String>>,
 }
 
 impl Facts {

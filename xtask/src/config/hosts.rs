@@ -1,0 +1,144 @@
+//! `[hosts.*]` of `deploy.toml`: the machines that `--host` names.
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+
+/// One machine, and where the stack lives on it. Unknown keys are errors.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Host {
+    /// As ssh itself takes it: an alias of `~/.ssh/config`, an address, or
+    /// `user@address`.
+    #[serde(deserialize_with = "destination")]
+    pub(crate) ssh: String,
+    /// Instead of what ssh's own settings say.
+    pub(crate) user: Option<String>,
+    /// The same.
+    pub(crate) port: Option<u16>,
+    /// The private key's file; `~` is the home folder.
+    pub(crate) identity: Option<String>,
+    /// A machine on the way there, as ssh takes it.
+    #[serde(default, deserialize_with = "way")]
+    pub(crate) jump: Option<String>,
+    /// A file of ssh's settings, read instead of `~/.ssh/config`.
+    pub(crate) ssh_config: Option<String>,
+    /// What the stack has there: an absolute folder of its own.
+    #[serde(deserialize_with = "folder")]
+    pub(crate) directory: String,
+}
+
+impl Host {
+    /// The options that ssh takes for it, each with its value.
+    pub(crate) fn ssh_options(&self) -> Vec<String> {
+        let mut options = Vec::new();
+        let mut option = |name: &str, value: &str| options.extend([name.into(), value.into()]);
+        if let Some(file) = &self.ssh_config {
+            option("-F", file);
+        }
+        if let Some(user) = &self.user {
+            option("-l", user);
+        }
+        if let Some(port) = self.port {
+            option("-p", &port.to_string());
+        }
+        if let Some(key) = &self.identity {
+            option("-o", &format!("IdentityFile={key}"));
+            option("-o", "IdentitiesOnly=yes");
+        }
+        if let Some(way) = &self.jump {
+            option("-J", way);
+        }
+        options
+    }
+}
+
+fn destination<'de, D: Deserializer<'de>>(value: D) -> Result<String, D::Error> {
+    let text = String::deserialize(value)?;
+    let fine = !text.is_empty()
+        && !text.starts_with('-')
+        && !text.contains(|c: char| c.is_whitespace() || c.is_control());
+    if fine {
+        Ok(text)
+    } else {
+        Err(D::Error::custom(format!(
+            "`{text}` is neither an alias of ssh's settings nor user@address"
+        )))
+    }
+}
+
+fn way<'de, D: Deserializer<'de>>(value: D) -> Result<Option<String>, D::Error> {
+    destination(value).map(Some)
+}
+
+fn folder<'de, D: Deserializer<'de>>(value: D) -> Result<String, D::Error> {
+    let text = String::deserialize(value)?;
+    let words = text.strip_prefix('/').unwrap_or_default().split('/');
+    // A folder of the system's own is never the stack's.
+    let deep = words.clone().count() > 1;
+    if deep && words.clone().all(|w| !matches!(w, "" | "." | "..")) {
+        Ok(text)
+    } else {
+        Err(D::Error::custom(format!(
+            "`{text}` is no absolute folder of its own, as /srv/dental"
+        )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Host, String> {
+        toml::from_str(text).map_err(|error| error.message().to_owned())
+    }
+
+    #[test]
+    fn every_key_reaches_ssh() {
+        let host = read(
+            "ssh = 'clinic'\nuser = 'ubuntu'\nport = 2222\nidentity = '~/.ssh/clinic'\n\
+             jump = 'me@bastion:22'\nssh_config = 'ssh.conf'\ndirectory = '/srv/dental'\n",
+        )
+        .unwrap();
+        assert_eq!(
+            host.ssh_options().join(" "),
+            "-F ssh.conf -l ubuntu -p 2222 -o IdentityFile=~/.ssh/clinic -o IdentitiesOnly=yes \
+             -J me@bastion:22"
+        );
+        let host = read("ssh = 'clinic'\ndirectory = '/srv/dental'\n").unwrap();
+        assert_eq!(host.ssh_options(), [""; 0]);
+    }
+
+    #[test]
+    fn what_ssh_or_the_host_would_take_for_something_else_is_an_error() {
+        for (text, said) in [
+            (
+                "ssh = '-oProxyCommand=x'\ndirectory = '/srv/dental'\n",
+                "`-oProxyCommand=x` is neither an alias of ssh's settings nor user@address",
+            ),
+            (
+                "ssh = 'a b'\ndirectory = '/srv/dental'\n",
+                "`a b` is neither an alias of ssh's settings nor user@address",
+            ),
+            (
+                "ssh = 'a'\ndirectory = 'srv/dental'\n",
+                "`srv/dental` is no absolute folder of its own, as /srv/dental",
+            ),
+            (
+                "ssh = 'a'\ndirectory = '/srv'\n",
+                "`/srv` is no absolute folder of its own, as /srv/dental",
+            ),
+            (
+                "ssh = 'a'\ndirectory = '/srv/../etc'\n",
+                "`/srv/../etc` is no absolute folder of its own, as /srv/dental",
+            ),
+            (
+                "ssh = 'a'\njump = '-x'\ndirectory = '/srv/dental'\n",
+                "`-x` is neither an alias of ssh's settings nor user@address",
+            ),
+        ] {
+            assert_eq!(read(text).unwrap_err(), said);
+        }
+        let unknown = read("ssh = 'a'\ndirectory = '/srv/dental'\nprot = 1\n").unwrap_err();
+        assert!(unknown.starts_with("unknown field `prot`"), "{unknown}");
+    }
+}

@@ -1,0 +1,178 @@
+//! What is known of another machine; all of it read, in one round trip.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use xshell::cmd;
+
+use crate::config::Host;
+use crate::exec::{Machine, Step};
+use crate::preflight::install;
+
+const PROBE: &str = include_str!("probe.sh");
+const ANSWER: Duration = Duration::from_secs(60);
+
+/// How its user becomes root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rights {
+    /// It is root.
+    Root,
+    /// By sudo, without a question.
+    Sudo,
+    /// By sudo, which asks for a password.
+    Asked,
+    /// Not at all.
+    None,
+}
+
+/// A folder that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Folder {
+    /// Its owner's name.
+    pub(crate) owner: String,
+    /// As chmod takes it: `750`.
+    pub(crate) mode: String,
+}
+
+/// One machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Facts {
+    /// What decides about the engine and its tools, as on this machine.
+    pub(crate) install: install::Facts,
+    /// The name of the user that ssh logs in.
+    pub(crate) user: String,
+    /// How that becomes root.
+    pub(crate) rights: Rights,
+    /// It is in group docker, from the next login on at the latest.
+    pub(crate) member: bool,
+    /// rsync is there.
+    pub(crate) rsync: bool,
+    /// The engine's version, where it answers.
+    pub(crate) engine: Option<String>,
+    /// Compose's version.
+    pub(crate) compose: Option<String>,
+    /// The stack's folder.
+    pub(crate) folder: Option<Folder>,
+    /// `x86_64`
+    pub(crate) architecture: String,
+    /// In bytes; 0 where unknown.
+    pub(crate) memory: u64,
+    /// Where the stack's folder is or will be, in bytes.
+    pub(crate) free: u64,
+    /// Seconds since 1970.
+    pub(crate) clock: i64,
+}
+
+/// Reads; changes nothing.
+///
+/// # Errors
+/// Where the machine is not reached, with what mends it.
+pub(crate) fn observe(machine: &Machine, host: &Host) -> Result<Facts> {
+    let folder = &host.directory;
+    let step = Step::new(
+        "look at the host",
+        cmd!(machine.sh(), "sh -c {PROBE} probe {folder}"),
+    )
+    .limit(ANSWER);
+    Ok(parse(&machine.read(&step)?))
+}
+
+fn parse(told: &str) -> Facts {
+    let all = |word: &str| -> Vec<String> {
+        let one = |line: &str| {
+            let (key, value) = line.split_once(' ')?;
+            (key == word && !value.is_empty()).then(|| value.to_owned())
+        };
+        told.lines().filter_map(one).collect()
+    };
+    let one = |word: &str| all(word).into_iter().next();
+    let is = |word: &str| one(word).is_some();
+    let text = |word: &str| one(word).unwrap_or_default();
+    let kibibytes = |word: &str| text(word).parse::<u64>().unwrap_or(0) * 1024;
+    let debian = text("kind")
+        .split_whitespace()
+        .any(|id| id == "debian" || id == "ubuntu");
+    let offered = all("offered");
+    Facts {
+        install: install::Facts {
+            system: text("system"),
+            debian: debian && is("apt"),
+            systemd: is("systemd"),
+            root: is("root"),
+            docker: is("docker"),
+            dockerd: is("dockerd"),
+            buildkit: is("buildkit"),
+            compose: is("compose"),
+            denied: is("denied"),
+            answers: is("engine") || is("denied"),
+            elsewhere: false,
+            offered: (!offered.is_empty()).then_some(offered),
+        },
+        user: text("user"),
+        rights: match (is("root"), is("sudo-unasked"), is("sudo")) {
+            (true, _, _) => Rights::Root,
+            (_, true, _) => Rights::Sudo,
+            (_, _, true) => Rights::Asked,
+            _ => Rights::None,
+        },
+        member: is("member"),
+        rsync: is("rsync"),
+        engine: one("engine"),
+        compose: one("compose"),
+        folder: one("folder").and_then(|told| {
+            let (owner, mode) = told.split_once(' ')?;
+            Some(Folder {
+                owner: owner.to_owned(),
+                mode: mode.to_owned(),
+            })
+        }),
+        architecture: text("architecture"),
+        memory: kibibytes("memory"),
+        free: kibibytes("free"),
+        clock: text("clock").parse().unwrap_or(0),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// What a bare Debian 13 says to user `ubuntu`.
+    pub(crate) const BARE: &str = "system Debian GNU/Linux 13 (trixie)\nkind debian \n\
+        architecture x86_64\nclock 1700000000\nmemory 4000000\nuser ubuntu\nsudo yes\n\
+        sudo-unasked yes\napt yes\nfree 20000000\n";
+    /// What it says once everything is there.
+    pub(crate) const READY: &str = "system Debian GNU/Linux 13 (trixie)\nkind debian \n\
+        architecture x86_64\nclock 1700000000\nmemory 4000000\nuser ubuntu\nsudo yes\n\
+        sudo-unasked yes\nmember yes\nsystemd yes\napt yes\nrsync yes\ndockerd yes\ndocker yes\n\
+        buildkit yes\ncompose 2.26.1\nengine 26.1.5\nfolder ubuntu 750\nfree 20000000\n\
+        offered docker.io\noffered rsync\n";
+
+    pub(crate) fn facts(told: &str) -> Facts {
+        parse(told)
+    }
+
+    #[test]
+    fn a_word_that_is_not_said_is_not_so() {
+        let bare = facts(BARE);
+        assert_eq!(bare.rights, Rights::Sudo);
+        assert!(bare.install.debian && !bare.install.answers && !bare.rsync && !bare.member);
+        assert_eq!(
+            (bare.engine, bare.folder, bare.install.offered),
+            (None, None, None)
+        );
+        assert_eq!((bare.memory, bare.free), (4_096_000_000, 20_480_000_000));
+        let ready = facts(READY);
+        assert!(ready.install.answers && ready.rsync && ready.member);
+        assert_eq!(ready.engine.as_deref(), Some("26.1.5"));
+        let folder = ready.folder.unwrap();
+        assert_eq!(
+            (folder.owner.as_str(), folder.mode.as_str()),
+            ("ubuntu", "750")
+        );
+        let asks = facts(&BARE.replace("sudo-unasked yes\n", ""));
+        assert_eq!(asks.rights, Rights::Asked);
+        let fedora = facts(&BARE.replace("kind debian ", "kind fedora rhel"));
+        assert!(!fedora.install.debian);
+    }
+}

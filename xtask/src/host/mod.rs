@@ -1,0 +1,7 @@
+//! Another machine: what it is, and what it needs to carry the stack.
+
+mod facts;
+mod provision;
+
+pub(crate) use facts::{Facts, Rights, observe};
+pub(crate) use provision::{Plan, plan};
