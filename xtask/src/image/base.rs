@@ -11,6 +11,7 @@ use xshell::cmd;
 use super::fingerprint::Fingerprint;
 use super::inputs::{folder_inputs, named};
 use super::mmdebstrap::{self, RootFs};
+use super::registry::out_of_reach;
 use crate::config::{Bases, Reference, Settings, Workspace, environment};
 use crate::engine::{Engine, Image};
 use crate::exec::Step;
@@ -28,19 +29,6 @@ const LABEL_PACKAGES: &str = "dental.base.packages";
 const UNKNOWN: &str = "unknown";
 /// A pull of a large image on a slow line.
 const PULL_LIMIT: Duration = Duration::from_secs(1800);
-/// What docker says when the registry itself is out of reach, as opposed to
-/// one that answers no.
-const OUT_OF_REACH: [&str; 9] = [
-    "no such host",
-    "server misbehaving",
-    "connection refused",
-    "network is unreachable",
-    "no route to host",
-    "i/o timeout",
-    "tls handshake timeout",
-    "client.timeout",
-    "temporary failure in name resolution",
-];
 
 /// What installs the Airflow base's packages.
 const INSTALLER: &str = "requirements-installer.lock";
@@ -279,12 +267,6 @@ fn pull_image(engine: &Engine<'_>, reference: &str) -> Result<Pulled> {
             .hint(format!("try it by hand: docker pull {reference}"))
             .into()),
     }
-}
-
-/// What of docker's words says that the registry cannot be reached.
-pub(super) fn out_of_reach(said: &str) -> Option<&'static str> {
-    let said = said.to_lowercase();
-    OUT_OF_REACH.into_iter().find(|words| said.contains(*words))
 }
 
 /// What an equivalent is made from.

@@ -3,7 +3,6 @@
 mod base;
 mod build;
 mod difference;
-mod digest;
 mod fingerprint;
 mod git;
 mod inputs;
@@ -24,7 +23,6 @@ pub(crate) use build::{
     BuildFacts, LABEL_INPUTS, build_from_nothing, manifest_of, observe, plan, prunable,
 };
 pub(crate) use difference::{Difference, between as differences};
-pub(crate) use digest::{Answer, Registries};
 pub(crate) use fingerprint::Fingerprint;
 pub(crate) use git::GitState;
 pub(crate) use last::LastBuild;
@@ -35,7 +33,7 @@ pub(crate) use lock::{
 };
 pub(crate) use manifest::{Change, Manifest};
 pub(crate) use platform::refuse_other as refuse_other_platform;
-pub(crate) use registry::{Held, held, push};
+pub(crate) use registry::{Answer, Held, Registries, held, push};
 pub(crate) use revision::Revision;
 pub(crate) use size::{layers as layer_sizes, summary as size_summary};
 

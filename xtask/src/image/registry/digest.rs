@@ -3,21 +3,17 @@
 //! It is the digest of the whole, an index of platforms where the image has
 //! several: what `docker pull` shows, and what a reference is pinned to.
 
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use serde::Deserialize;
 use xshell::cmd;
 
-use super::base::out_of_reach;
+use super::ask::{ANSWER, Inspected, inspect};
+use super::fault::out_of_reach;
 use crate::config::{Reference, is_digest};
 use crate::engine::Engine;
 use crate::error::Failure;
 use crate::exec::{Captured, Step};
-
-/// docker itself gives up on a registry after 30 s, and tries some steps twice.
-const ANSWER: Duration = Duration::from_secs(120);
 
 /// What came of asking for a digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,32 +43,6 @@ enum Way {
     /// `manifest inspect --verbose` tells it of an image for one platform; of an
     /// index it lists the platforms' digests alone.
     ManifestInspect(PathBuf),
-}
-
-/// What `manifest inspect --verbose` prints, as far as we ask.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Inspected {
-    Index(Vec<Manifest>),
-    One(Manifest),
-}
-
-#[derive(Debug, PartialEq, Eq, Deserialize)]
-struct Manifest {
-    #[serde(rename = "Descriptor")]
-    descriptor: Descriptor,
-}
-
-#[derive(Debug, PartialEq, Eq, Deserialize)]
-struct Descriptor {
-    digest: String,
-    platform: Option<Platform>,
-}
-
-#[derive(Debug, PartialEq, Eq, Deserialize)]
-struct Platform {
-    os: String,
-    architecture: String,
 }
 
 impl<'e> Registries<'e> {
@@ -121,7 +91,7 @@ impl<'e> Registries<'e> {
         Ok(answer)
     }
 
-    fn image_tools(&self, docker: &PathBuf, of: &Reference<'_>) -> Result<Answer> {
+    fn image_tools(&self, docker: &Path, of: &Reference<'_>) -> Result<Answer> {
         let (tagged, format) = (of.tagged, "{{.Manifest.Digest}}");
         let step = Step::new(
             format!("ask the registry for the digest of {tagged}"),
@@ -143,7 +113,7 @@ impl<'e> Registries<'e> {
         })
     }
 
-    fn manifest(&self, docker: &PathBuf, of: &Reference<'_>) -> Result<Answer> {
+    fn manifest(&self, docker: &Path, of: &Reference<'_>) -> Result<Answer> {
         let step = self.manifest_step(docker, of, of.tagged);
         let captured = self.engine.machine().capture(&step)?;
         if !captured.ok() {
@@ -179,25 +149,9 @@ impl<'e> Registries<'e> {
         )))
     }
 
-    fn manifest_step(&self, docker: &PathBuf, of: &Reference<'_>, what: &str) -> Step {
-        let step = Step::new(
-            format!("ask the registry for the digest of {}", of.tagged),
-            cmd!(
-                self.engine.sh(),
-                "{docker} manifest inspect --verbose {what}"
-            ),
-        )
-        // Up to 20.10 the command is one of the experimental ones.
-        .env("DOCKER_CLI_EXPERIMENTAL", "enabled")
-        .limit(ANSWER);
-        let host = of.registry().split(':').next().unwrap_or_default();
-        // The engine speaks plain HTTP to registries of this machine; the CLI has
-        // to be told.
-        if host == "localhost" || host.starts_with("127.") {
-            step.arg("--insecure")
-        } else {
-            step
-        }
+    fn manifest_step(&self, docker: &Path, of: &Reference<'_>, reference: &str) -> Step {
+        let what = format!("ask the registry for the digest of {}", of.tagged);
+        inspect(self.engine, docker, what, reference)
     }
 
     /// Digests that the tag may have: the one that is written, and those by which
@@ -229,14 +183,5 @@ impl<'e> Registries<'e> {
         Err(error
             .hint(format!("try it by hand: {}", step.line()))
             .into())
-    }
-}
-
-impl std::fmt::Display for Descriptor {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.platform {
-            Some(at) => write!(f, "{}/{}: {}", at.os, at.architecture, self.digest),
-            None => f.write_str(&self.digest),
-        }
     }
 }
