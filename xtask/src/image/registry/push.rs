@@ -44,6 +44,8 @@ pub(crate) fn held(engine: &Engine<'_>, reference: &str) -> Result<Option<Held>>
     let step = inspect(engine, engine.docker(), what, reference);
     match persist(engine, &step, reference)? {
         Ok(captured) => Ok(parse(&captured.stdout)),
+        // docker says so of some refusals too; the push that follows names them, and
+        // asking the engine instead would take credentials into our own hands.
         Err((Fault::Absent, _)) => Ok(None),
         Err((fault, captured)) => Err(failure(engine, &step, &captured, fault, reference).into()),
     }
