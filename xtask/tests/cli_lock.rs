@@ -262,6 +262,17 @@ fn what_a_registry_refuses_stops_lock_and_not_a_check() {
     );
     assert_eq!(refused, said("", expected, 1));
     assert_eq!(runs(&bench), 0);
+    // "Not there" may also mean "not for you".
+    for words in [
+        "airflow: not found",
+        "unauthorized: authentication required",
+    ] {
+        let bench = self::bench(&buildx_fails(&format!("ERROR: {words}")), false);
+        let refused = run(&bench, &["lock"]);
+        let hint = "\nhint: see whether the tag is right, and whether the registry wants a login: \
+                    docker login\n      try it by hand: ";
+        assert!(refused.stderr.contains(hint), "{}", refused.stderr);
+    }
     let checked = run(&bench, &["lock", "--check"]);
     assert_eq!(checked.status, 0);
     let warned = format!("! {AIRFLOW} is unresolved: failed to ask the registry");

@@ -32,6 +32,9 @@ pub(crate) enum Kind {
     Executable,
     /// A symbolic link, by its target.
     Link,
+    /// A folder with nothing in it, which `COPY` would bring along. git keeps none:
+    /// it is there in one clone and not in another, and the hash tells them apart.
+    Folder,
 }
 
 impl Kind {
@@ -41,6 +44,7 @@ impl Kind {
             Self::File => b"f",
             Self::Executable => b"x",
             Self::Link => b"l",
+            Self::Folder => b"d",
         }
     }
 }
@@ -140,8 +144,16 @@ fn collect(root: &Path, relative: &Path, inputs: &mut Vec<Input>) -> Result<()> 
         .hint(format!("git checkout {}", relative.display()))
     })?;
     if meta.is_dir() {
-        for name in read_dir(&path)? {
+        let names = read_dir(&path)?;
+        for name in &names {
             collect(root, &relative.join(name), inputs)?;
+        }
+        if names.is_empty() {
+            inputs.push(Input {
+                path: relative.to_path_buf(),
+                kind: Kind::Folder,
+                content: Sha256::digest([]).into(),
+            });
         }
         return Ok(());
     }
@@ -221,6 +233,22 @@ mod tests {
     fn the_inputs_are_what_the_engine_could_see() {
         let root = tree("# all\n*\n!in\n");
         assert_eq!(paths(root.path()), ["Dockerfile", "in/a", "in/b/z"]);
+    }
+
+    #[test]
+    fn a_folder_counts_where_it_is_empty() {
+        let root = tree("*\n!in\n");
+        let full = image_inputs(root.path(), "Dockerfile").unwrap();
+        fs::create_dir_all(root.path().join("in/c/d")).unwrap();
+        assert_eq!(
+            paths(root.path()),
+            ["Dockerfile", "in/a", "in/b/z", "in/c/d"]
+        );
+        fs::write(root.path().join("in/c/d/e"), "").unwrap();
+        let held = image_inputs(root.path(), "Dockerfile").unwrap();
+        assert!(held.iter().all(|input| input.kind != Kind::Folder));
+        fs::remove_dir_all(root.path().join("in/c")).unwrap();
+        assert_eq!(image_inputs(root.path(), "Dockerfile").unwrap(), full);
     }
 
     #[test]

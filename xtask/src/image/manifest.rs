@@ -59,6 +59,7 @@ impl Manifest {
                 Kind::File => "file",
                 Kind::Executable => "executable",
                 Kind::Link => "link",
+                Kind::Folder => "folder",
             };
             let path = input.path.to_string_lossy().into_owned();
             let content = HEXLOWER.encode(&input.content);

@@ -376,7 +376,7 @@ type Parts = (Vec<(String, String)>, Vec<Input>);
 fn parts() -> impl Strategy<Value = Parts> {
     let input = (
         "[ab]{1,2}",
-        select(vec![Kind::File, Kind::Executable, Kind::Link]),
+        select(vec![Kind::File, Kind::Executable, Kind::Link, Kind::Folder]),
         0..2_u8,
     )
         .prop_map(|(path, kind, content)| Input {

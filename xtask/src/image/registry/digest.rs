@@ -9,7 +9,7 @@ use anyhow::Result;
 use xshell::cmd;
 
 use super::ask::{ANSWER, Inspected, inspect};
-use super::fault::out_of_reach;
+use super::fault::{Fault, fault, out_of_reach};
 use crate::config::{Reference, is_digest};
 use crate::engine::Engine;
 use crate::error::Failure;
@@ -180,8 +180,15 @@ impl<'e> Registries<'e> {
             return Ok(Answer::Untold(last.to_owned()));
         }
         let error: Failure = self.engine.machine().failed(step, captured);
+        // A registry says "no such tag" to whom it does not know, too.
+        let login = match fault(&captured.stderr) {
+            Fault::Absent | Fault::Authentication => {
+                "see whether the tag is right, and whether the registry wants a login: docker login\n"
+            }
+            _ => "",
+        };
         Err(error
-            .hint(format!("try it by hand: {}", step.line()))
+            .hint(format!("{login}try it by hand: {}", step.line()))
             .into())
     }
 }

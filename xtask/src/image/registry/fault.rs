@@ -33,10 +33,11 @@ const OUT_OF_REACH: [&str; 9] = [
 
 /// Its other words; the first that fits. They are asked later: who cannot be
 /// reached has refused nothing.
-const WORDS: [(&str, Fault); 21] = [
+const WORDS: [(&str, Fault); 22] = [
     ("no such manifest", Fault::Absent),
     ("manifest unknown", Fault::Absent),
     ("name unknown", Fault::Absent),
+    (": not found", Fault::Absent),
     ("x509:", Fault::Certificate),
     ("certificate signed by unknown", Fault::Certificate),
     ("no basic auth credentials", Fault::Authentication),

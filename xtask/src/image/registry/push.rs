@@ -23,7 +23,7 @@ const BACKOFF: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(10)]
 pub(crate) struct Held {
     /// Of the manifest: `sha256:…`.
     pub(crate) digest: String,
-    /// Of the image's config; an index of several platforms has none.
+    /// Of the image's config.
     pub(crate) config: Option<String>,
 }
 
@@ -39,11 +39,13 @@ impl Held {
 ///
 /// # Errors
 /// Where it cannot be asked, or refuses; a fault of the network is tried again.
+/// Where it holds something that is no image for one platform: to take that for
+/// nothing would be to replace it.
 pub(crate) fn held(engine: &Engine<'_>, reference: &str) -> Result<Option<Held>> {
     let what = format!("ask the registry for {reference}");
     let step = inspect(engine, engine.docker(), what, reference);
     match persist(engine, &step, reference)? {
-        Ok(captured) => Ok(parse(&captured.stdout)),
+        Ok(captured) => parse(&captured.stdout, reference).map(Some),
         // docker says so of some refusals too; the push that follows names them, and
         // asking the engine instead would take credentials into our own hands.
         Err((Fault::Absent, _)) => Ok(None),
@@ -128,13 +130,24 @@ fn failure(
 }
 
 /// The manifest and its config, of an image for one platform.
-fn parse(text: &str) -> Option<Held> {
+fn parse(text: &str, reference: &str) -> Result<Held> {
+    let refuse = |what: &str| {
+        Failure::user(format!(
+            "failed to read {reference} in the registry: {what}"
+        ))
+        .hint(format!(
+            "see what stands under that name: docker manifest inspect {reference}"
+        ))
+    };
     match serde_json::from_str(text) {
-        Ok(Inspected::One(one)) => Some(Held {
+        Ok(Inspected::One(one)) => Ok(Held {
             config: one.config().map(str::to_owned),
             digest: one.descriptor.digest,
         }),
-        Ok(Inspected::Index(_)) | Err(_) => None,
+        Ok(Inspected::Index(_)) => {
+            Err(refuse("it is an index of several platforms, which no push of ours made").into())
+        }
+        Err(_) => Err(refuse("docker's answer is none that is known").into()),
     }
 }
 
@@ -146,7 +159,7 @@ mod tests {
     fn a_manifest_is_read_with_its_config() {
         let text = r#"{"Ref": "h:5000/x:1", "Descriptor": {"digest": "sha256:m", "size": 1},
             "SchemaV2Manifest": {"config": {"digest": "sha256:c"}, "layers": []}}"#;
-        let held = parse(text).unwrap();
+        let held = parse(text, "h:5000/x:1").unwrap();
         assert_eq!(
             (held.digest.as_str(), held.config.as_deref()),
             ("sha256:m", Some("sha256:c"))
@@ -156,6 +169,20 @@ mod tests {
         };
         assert!(held.is(&image("sha256:c")) && held.is(&image("sha256:m")));
         assert!(!held.is(&image("sha256:x")));
-        assert_eq!(parse("[]"), None);
+    }
+
+    #[test]
+    fn what_is_no_image_of_one_platform_is_not_taken_for_nothing() {
+        let index = r#"[{"Descriptor": {"digest": "sha256:m", "platform": {"os": "linux",
+            "architecture": "arm64"}}}]"#;
+        for (text, said) in [
+            (index, "an index of several platforms"),
+            ("[]", "an index of several platforms"),
+            ("{}", "none that is known"),
+            ("", "none that is known"),
+        ] {
+            let error = parse(text, "h:5000/x:1").unwrap_err().to_string();
+            assert!(error.contains(said), "{text}: {error}");
+        }
     }
 }
