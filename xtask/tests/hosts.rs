@@ -9,91 +9,20 @@
     reason = "a test says what it does, and ends where something is wrong"
 )]
 
+mod containers;
+
 use std::fs;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::PathBuf;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use containers::{Ran, build, docker, docker_ok, root};
+
 const IMAGE: &str = "dental-test-host:bare";
-/// What a container needs to run containers.
-const RIGHTS: [&str; 10] = [
-    "--cap-add=SYS_ADMIN",
-    "--cap-add=NET_ADMIN",
-    "--cap-add=SYS_PTRACE",
-    "--cap-add=SYSLOG",
-    "--security-opt=seccomp=unconfined",
-    "--security-opt=apparmor=unconfined",
-    "--security-opt=systempaths=unconfined",
-    "--device-cgroup-rule=a *:* rwm",
-    "--cgroupns=host",
-    "--volume=/sys/fs/cgroup:/sys/fs/cgroup:rw",
-];
-
-/// What one command left behind.
-struct Ran {
-    status: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
-impl From<Output> for Ran {
-    fn from(output: Output) -> Self {
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        Self {
-            status: output.status.code(),
-            stdout: text(output.stdout),
-            stderr: text(output.stderr),
-        }
-    }
-}
-
-fn root() -> PathBuf {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-    manifest.parent().unwrap().to_path_buf()
-}
-
-/// Standard output of a command that must succeed.
-fn ok(program: &str, args: &[&str]) -> String {
-    let ran = Ran::from(Command::new(program).args(args).output().unwrap());
-    assert_eq!(ran.status, Some(0), "{program} {args:?}: {}", ran.stderr);
-    ran.stdout.trim().to_owned()
-}
-
-fn make_the_image() {
-    let bases = ok(
-        "docker",
-        &[
-            "image",
-            "ls",
-            "--filter",
-            "label=dental.base.recipe",
-            "--format",
-            "{{.Repository}}:{{.Tag}}",
-        ],
-    );
-    let base = bases
-        .lines()
-        .find(|name| name.contains("/postgres:"))
-        .unwrap_or("postgres:15")
-        .to_owned();
-    let folder = root().join("xtask/tests/host");
-    ok(
-        "docker",
-        &[
-            "build",
-            "--quiet",
-            "--target",
-            "bare",
-            "--build-arg",
-            &format!("BASE={base}"),
-            "--tag",
-            IMAGE,
-            folder.to_str().unwrap(),
-        ],
-    );
-}
+/// What a container needs to run containers, a line each.
+const RIGHTS: &str = include_str!("host/rights");
 
 /// A machine on a port of this one, gone when dropped, and a checkout whose
 /// deploy.toml knows it as `spare`.
@@ -107,10 +36,11 @@ impl Spare {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let key = folder.path().join("key");
-        ok(
-            "ssh-keygen",
-            &["-q", "-t", "ed25519", "-N", "", "-f", key.to_str().unwrap()],
-        );
+        let made = Command::new("ssh-keygen")
+            .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+            .arg(&key)
+            .status();
+        assert!(made.unwrap().success());
         let public = fs::read_to_string(folder.path().join("key.pub")).unwrap();
         let port = TcpListener::bind("127.0.0.1:0")
             .unwrap()
@@ -129,7 +59,8 @@ impl Spare {
             "--publish",
             &publish,
         ];
-        let container = ok("docker", &[&run, &RIGHTS[..], &[IMAGE, "bare"]].concat());
+        let rights: Vec<&str> = RIGHTS.lines().collect();
+        let container = docker_ok(&[&run, &rights[..], &[IMAGE, "bare"]].concat());
         let spare = Self {
             container,
             folder,
@@ -171,8 +102,7 @@ impl Spare {
     /// A command on the machine, not by ssh.
     fn there(&self, user: &str, command: &[&str]) -> Ran {
         let exec = ["exec", "--user", user, &self.container];
-        let args = [&exec, command].concat();
-        Ran::from(Command::new("docker").args(args).output().unwrap())
+        docker(&[&exec, command].concat())
     }
 
     /// Its key becomes known, as when a person accepts it; it listens by then.
@@ -210,15 +140,14 @@ impl Spare {
 
 impl Drop for Spare {
     fn drop(&mut self) {
-        let args = ["rm", "--force", "--volumes", &self.container];
-        Command::new("docker").args(args).output().ok();
+        docker(&["rm", "--force", "--volumes", &self.container]);
     }
 }
 
 #[test]
 #[ignore = "needs a container engine; cargo xtask test runs it"]
 fn a_bare_host_becomes_ready_once() {
-    make_the_image();
+    build(IMAGE, "host", &["--target", "bare"]);
     let spare = Spare::start();
     let provision = ["provision", "--host", "spare"];
 

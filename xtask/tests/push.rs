@@ -9,13 +9,16 @@
     reason = "a test says what it does, and ends where something is wrong"
 )]
 
+mod containers;
+
 use std::io::Write;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use containers::{Ran, build, docker, docker_ok, root};
 use serde_json::Value;
 
 /// Bcrypt of [`WORD`], as htpasswd has it.
@@ -27,41 +30,6 @@ const IMAGE: &str = "dental-test-registry";
 struct Registry {
     container: String,
     host: String,
-}
-
-/// What one command left behind.
-struct Ran {
-    status: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
-impl From<Output> for Ran {
-    fn from(output: Output) -> Self {
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        Self {
-            status: output.status.code(),
-            stdout: text(output.stdout),
-            stderr: text(output.stderr),
-        }
-    }
-}
-
-fn root() -> PathBuf {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-    manifest.parent().unwrap().to_path_buf()
-}
-
-fn docker(args: &[&str]) -> Ran {
-    let output = Command::new("docker").args(args).output().unwrap();
-    Ran::from(output)
-}
-
-/// Standard output of a docker command that must succeed.
-fn docker_ok(args: &[&str]) -> String {
-    let ran = docker(args);
-    assert_eq!(ran.status, Some(0), "docker {args:?}: {}", ran.stderr);
-    ran.stdout.trim().to_owned()
 }
 
 impl Registry {
@@ -191,36 +159,10 @@ fn told(ran: &Ran) -> (String, Vec<(String, bool)>) {
     )
 }
 
-fn make_the_registry() {
-    let bases = docker_ok(&[
-        "image",
-        "ls",
-        "--filter",
-        "label=dental.base.recipe",
-        "--format",
-        "{{.Repository}}:{{.Tag}}",
-    ]);
-    let base = bases
-        .lines()
-        .find(|name| name.contains("/postgres:"))
-        .unwrap_or("postgres:15")
-        .to_owned();
-    let folder = root().join("xtask/tests/registry");
-    docker_ok(&[
-        "build",
-        "--quiet",
-        "--build-arg",
-        &format!("BASE={base}"),
-        "--tag",
-        IMAGE,
-        folder.to_str().unwrap(),
-    ]);
-}
-
 #[test]
 #[ignore = "needs the image and real registries; cargo xtask test runs it"]
 fn an_image_arrives_once_and_whole() {
-    make_the_registry();
+    build(IMAGE, "registry", &[]);
     let config = tempfile::tempdir().unwrap();
 
     // Closed: without a login nothing is tried twice.

@@ -24,19 +24,9 @@ const SOURCE: &str = "/mnt/source";
 const EXCHANGE: &str = "/mnt/exchange";
 /// Its own copy of the checkout.
 const CHECKOUT: &str = "/srv/checkout";
-/// What a container needs to run containers. Docker's own `--privileged` asks for
-/// more than some machines give away.
-const RIGHTS: [&str; 9] = [
-    "--cap-add=SYS_ADMIN",
-    "--cap-add=NET_ADMIN",
-    "--cap-add=SYS_PTRACE",
-    "--cap-add=SYSLOG",
-    "--security-opt=seccomp=unconfined",
-    "--security-opt=apparmor=unconfined",
-    "--security-opt=systempaths=unconfined",
-    "--device-cgroup-rule=a *:* rwm",
-    "--volume=/sys/fs/cgroup:/sys/fs/cgroup:rw",
-];
+/// What a container needs to run containers, a line each. Docker's own
+/// `--privileged` asks for more than some machines give away.
+const RIGHTS: &str = include_str!("../../tests/host/rights");
 
 /// How an engine keeps images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,12 +86,9 @@ impl<'a> Host<'a> {
         let volume = |from: &std::path::Path, to: &str| format!("{}:{to}", from.display());
         let mut run = Step::new(
             "start another machine",
-            cmd!(
-                sh,
-                "{docker} run --detach --cgroupns host --tmpfs /run --tmpfs /tmp:exec"
-            ),
+            cmd!(sh, "{docker} run --detach --tmpfs /run --tmpfs /tmp:exec"),
         )
-        .args(RIGHTS)
+        .args(RIGHTS.lines())
         .args([
             "--volume",
             &volume(context.workspace.root(), &format!("{SOURCE}:ro")),

@@ -1,0 +1,68 @@
+//! What tests on real containers share: commands that ran, docker, and the
+//! images of the machines that they make.
+
+#![allow(dead_code, reason = "each test takes what it needs")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// What one command left behind.
+pub(crate) struct Ran {
+    /// `None` where a signal ended it.
+    pub(crate) status: Option<i32>,
+    /// Standard output.
+    pub(crate) stdout: String,
+    /// Standard error.
+    pub(crate) stderr: String,
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        Self {
+            status: output.status.code(),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
+    }
+}
+
+/// The root of the repository.
+pub(crate) fn root() -> PathBuf {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    manifest.parent().unwrap().to_path_buf()
+}
+
+/// A docker command, whatever comes of it.
+pub(crate) fn docker(args: &[&str]) -> Ran {
+    let output = Command::new("docker").args(args).output().unwrap();
+    Ran::from(output)
+}
+
+/// Standard output of a docker command that must succeed.
+pub(crate) fn docker_ok(args: &[&str]) -> String {
+    let ran = docker(args);
+    assert_eq!(ran.status, Some(0), "docker {args:?}: {}", ran.stderr);
+    ran.stdout.trim().to_owned()
+}
+
+/// Builds a folder below `xtask/tests` on the Debian that the stack's Postgres
+/// stands on.
+pub(crate) fn build(image: &str, folder: &str, more: &[&str]) {
+    let bases = docker_ok(&[
+        "image",
+        "ls",
+        "--filter",
+        "label=dental.base.recipe",
+        "--format",
+        "{{.Repository}}:{{.Tag}}",
+    ]);
+    let base = bases
+        .lines()
+        .find(|name| name.contains("/postgres:"))
+        .unwrap_or("postgres:15");
+    let folder = root().join("xtask/tests").join(folder);
+    let (argument, folder) = (format!("BASE={base}"), folder.display().to_string());
+    let build = ["build", "--quiet", "--build-arg", &argument, "--tag", image];
+    docker_ok(&[&build, more, &[&folder]].concat());
+}
