@@ -212,6 +212,8 @@ struct Report<'a> {
     context: &'a Context,
     /// Words of the names of the parts that are wanted.
     only: &'a str,
+    /// There is one.
+    found: bool,
     passed: usize,
     failed: Vec<String>,
     left_out: Vec<String>,
@@ -223,6 +225,7 @@ impl<'a> Report<'a> {
         Self {
             context,
             only: only.unwrap_or_default(),
+            found: false,
             passed: 0,
             failed: Vec::new(),
             left_out: Vec::new(),
@@ -236,6 +239,7 @@ impl<'a> Report<'a> {
 
     fn part(&mut self, what: &str, work: impl FnOnce() -> Result<()>) {
         if self.wants(what) {
+            self.found = true;
             self.ground(what, work);
         }
     }
@@ -275,7 +279,7 @@ impl<'a> Report<'a> {
         for what in &self.left_out {
             term.warn(&format!("left out: {what}"));
         }
-        if self.lines.is_empty() {
+        if !self.found {
             return Err(Failure::user(format!(
                 "failed to find a part with {:?} in its name",
                 self.only
