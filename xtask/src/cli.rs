@@ -132,7 +132,7 @@ pub(crate) enum Command {
     /// Exit status 0 only if every package was looked at and every finding may
     /// stay today. An entry that nothing matches any more is a warning.
     Audit(Audit),
-    /// Push the image of this tree to a registry
+    /// Push the image of this tree to a registry, or to a host
     ///
     /// Under the hash of its inputs, its git revision and the channels that are
     /// named; what the registry holds already is not pushed again. Credentials
@@ -244,6 +244,10 @@ pub(crate) struct Push {
     /// Where to: registry.example.com/team (default: registry in deploy.toml)
     #[arg(long)]
     pub(crate) registry: Option<String>,
+    /// Where to, without a registry: a host of deploy.toml, over ssh; only the
+    /// layers that it lacks travel
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["registry", "channel"])]
+    pub(crate) host: Option<String>,
     /// Another name for it, moved to this image: stable, say
     #[arg(long, value_name = "TAG")]
     pub(crate) channel: Vec<String>,

@@ -19,8 +19,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use containers::{Ran, build, docker, docker_ok, root};
+use serde_json::Value;
 
-const IMAGE: &str = "dental-test-host:bare";
+const BARE: &str = "dental-test-host:bare";
+/// With an engine.
+const ENGINE: &str = "dental-test-host";
 /// What a container needs to run containers, a line each.
 const RIGHTS: &str = include_str!("host/rights");
 
@@ -33,7 +36,8 @@ struct Spare {
 }
 
 impl Spare {
-    fn start() -> Self {
+    /// `bare`, `containerd` or `classic`.
+    fn start(kind: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let key = folder.path().join("key");
         let made = Command::new("ssh-keygen")
@@ -60,18 +64,35 @@ impl Spare {
             &publish,
         ];
         let rights: Vec<&str> = RIGHTS.lines().collect();
-        let container = docker_ok(&[&run, &rights[..], &[IMAGE, "bare"]].concat());
+        let image = if kind == "bare" { BARE } else { ENGINE };
+        let container = docker_ok(&[&run, &rights[..], &[image, kind]].concat());
         let spare = Self {
             container,
             folder,
             port,
         };
-        spare.checkout();
+        if kind == "bare" {
+            spare.marks();
+        } else {
+            spare.copy();
+        }
+        spare.know_the_host();
         spare
     }
 
+    /// All of the checkout that git would bring, and what is not committed.
+    fn copy(&self) {
+        let script = "mkdir $2 && tar -C $1 --exclude=./target --exclude=./.cache --exclude=./.env \
+                      --exclude=./.git -c . | tar -C $2 -x";
+        let copied = Command::new("sh")
+            .args(["-c", script, "copy"])
+            .args([root(), self.tree()])
+            .status();
+        assert!(copied.unwrap().success());
+    }
+
     /// As little of a checkout as `provision` reads.
-    fn checkout(&self) {
+    fn marks(&self) {
         let tree = self.tree();
         fs::create_dir_all(tree.join("xtask")).unwrap();
         for file in [
@@ -81,6 +102,9 @@ impl Spare {
         ] {
             fs::write(tree.join(file), "").unwrap();
         }
+    }
+
+    fn know_the_host(&self) {
         let at = self.folder.path().display();
         let config =
             format!("Host clinic\n  HostName 127.0.0.1\n  UserKnownHostsFile {at}/known_hosts\n");
@@ -92,7 +116,7 @@ impl Spare {
              identity = \"{at}/key\"\nssh_config = \"{at}/ssh_config\"\n\
              directory = \"/srv/dental\"\n"
         );
-        fs::write(tree.join("deploy.toml"), own + &host).unwrap();
+        fs::write(self.tree().join("deploy.toml"), own + &host).unwrap();
     }
 
     fn tree(&self) -> PathBuf {
@@ -147,8 +171,8 @@ impl Drop for Spare {
 #[test]
 #[ignore = "needs a container engine; cargo xtask test runs it"]
 fn a_bare_host_becomes_ready_once() {
-    build(IMAGE, "host", &["--target", "bare"]);
-    let spare = Spare::start();
+    build(BARE, "host", &["--target", "bare"]);
+    let spare = Spare::start("bare");
     let provision = ["provision", "--host", "spare"];
 
     let nobody = spare.xtask(&["provision", "--host", "sapre"]);
@@ -238,4 +262,101 @@ fn a_bare_host_becomes_ready_once() {
         "{}",
         refused.stderr
     );
+}
+
+/// What `push --host` says it brought.
+fn brought(ran: &Ran) -> (String, u64, u64) {
+    assert_eq!(ran.status, Some(0), "{}", ran.stderr);
+    let told: Value = serde_json::from_str(&ran.stdout).unwrap();
+    (
+        told["image"].as_str().unwrap().to_owned(),
+        told["layers"].as_u64().unwrap(),
+        told["bytes"].as_u64().unwrap(),
+    )
+}
+
+fn an_image_arrives_layer_by_layer(kind: &str) {
+    build(ENGINE, "host", &[]);
+    let spare = Spare::start(kind);
+    spare.introduce();
+    let started = Instant::now();
+    while spare.there("ubuntu", &["docker", "version"]).status != Some(0) {
+        assert!(started.elapsed() < Duration::from_secs(60));
+        thread::sleep(Duration::from_millis(200));
+    }
+    let push = ["push", "--host", "spare", "--allow-dirty", "--json"];
+    let runs = |image: &str| {
+        let run = [
+            "docker",
+            "run",
+            "--rm",
+            "--network",
+            "none",
+            "--entrypoint",
+            "dbt",
+            image,
+        ];
+        let ran = spare.there("ubuntu", &[&run, &["--version"][..]].concat());
+        assert_eq!(ran.status, Some(0), "{}", ran.stderr);
+        assert!(ran.stdout.contains("postgres: "), "{}", ran.stdout);
+    };
+
+    let (image, all, bytes) = brought(&spare.xtask(&push));
+    assert!(
+        all >= 2 && bytes > 50_000_000,
+        "{all} layers, {bytes} bytes"
+    );
+    runs(&image);
+    assert_eq!(brought(&spare.xtask(&push)), (image.clone(), 0, 0));
+
+    // One layer more: it alone travels.
+    let dockerfile = spare.tree().join("Dockerfile.airflow");
+    let text = fs::read_to_string(&dockerfile).unwrap();
+    fs::write(&dockerfile, text.clone() + "RUN echo 1 >/opt/airflow/one\n").unwrap();
+    let (next, layers, bytes) = brought(&spare.xtask(&push));
+    assert_ne!(next, image);
+    assert!(
+        layers == 1 && bytes < 100_000,
+        "{layers} layers, {bytes} bytes"
+    );
+    runs(&next);
+
+    if kind == "containerd" {
+        // It lists a layer that it no longer has as such, as after a pull: all travels.
+        let list =
+            "ctr --address /run/docker/containerd/containerd.sock --namespace moby content ls";
+        let layer = format!("{list} --quiet | head -n 1");
+        let ids = docker_ok(&[
+            "image",
+            "inspect",
+            "--format",
+            "{{join .RootFS.Layers \" \"}}",
+            &image,
+        ]);
+        let first = ids.split(' ').next().unwrap();
+        let gone = format!("{} rm {first} || {layer}", list.trim_end_matches(" ls"));
+        let ran = spare.there("root", &["sh", "-c", &gone]);
+        assert_eq!(ran.status, Some(0), "{}", ran.stderr);
+        fs::write(&dockerfile, text + "RUN echo 2 >/opt/airflow/two\n").unwrap();
+        let (last, layers, bytes) = brought(&spare.xtask(&push));
+        assert_eq!(layers, all + 1);
+        assert!(bytes > 50_000_000, "{bytes} bytes");
+        runs(&last);
+        docker(&["image", "rm", &last]);
+    }
+    // Every build moves it.
+    docker(&["tag", &image, "airflow-dbt-dental:latest"]);
+    docker(&["image", "rm", &next]);
+}
+
+#[test]
+#[ignore = "needs the image; cargo xtask test runs it"]
+fn an_image_arrives_where_images_are_in_containerd() {
+    an_image_arrives_layer_by_layer("containerd");
+}
+
+#[test]
+#[ignore = "needs the image; cargo xtask test runs it"]
+fn an_image_arrives_where_images_are_as_before() {
+    an_image_arrives_layer_by_layer("classic");
 }

@@ -2,6 +2,7 @@
 
 mod audit;
 mod bench;
+mod bring;
 mod build;
 mod doctor;
 mod down;

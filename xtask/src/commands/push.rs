@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::json;
 use xshell::cmd;
 
-use super::{build, print_json};
+use super::{bring, build, print_json};
 use crate::cli;
 use crate::context::Context;
 use crate::engine::{Engine, Image};
@@ -24,10 +24,13 @@ struct Pushed {
 }
 
 pub(crate) fn run(context: &Context, args: &cli::Push) -> Result<()> {
+    if let Some(host) = &args.host {
+        return bring::run(context, args, host);
+    }
     let deploy = context.deploy()?;
     let Some(registry) = args.registry.as_ref().or(deploy.image.registry.as_ref()) else {
         return Err(Failure::user("failed to push: no registry is named")
-            .hint("cargo xtask push --registry registry.example.com/team\nor registry = \"…\" under [image] in deploy.toml")
+            .hint("cargo xtask push --registry registry.example.com/team\nor --host NAME, a host of deploy.toml\nor registry = \"…\" under [image] in deploy.toml")
             .into());
     };
     let engine = context.engine()?;
@@ -146,7 +149,7 @@ fn push(
 }
 
 /// A name that says which commit it is must be of that commit.
-fn refuse_dirty(git: Option<&GitState>, allowed: bool) -> Result<()> {
+pub(super) fn refuse_dirty(git: Option<&GitState>, allowed: bool) -> Result<()> {
     let Some(git) = git.filter(|git| !git.dirty.is_empty() && !allowed) else {
         return Ok(());
     };

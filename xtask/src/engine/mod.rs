@@ -6,7 +6,7 @@ mod objects;
 
 pub(crate) use cli::{BUILDKIT_HINT, BuildKit, Cli, clis, on_path};
 pub(crate) use known::Ask;
-pub(crate) use objects::{Container, Image};
+pub(crate) use objects::{Container, Image, ImageConfig};
 
 use std::path::PathBuf;
 use std::time::Duration;

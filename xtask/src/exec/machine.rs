@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -137,11 +137,32 @@ impl Machine {
     /// Runs a step and keeps what it prints. A non-zero status is not an
     /// error; a program that cannot be started, or a time limit, is.
     pub(crate) fn capture(&self, step: &Step) -> Result<Captured> {
+        self.ran(step, Stdio::null(), |_| Ok(()))
+    }
+
+    /// The same, with a standard input that `write` fills.
+    ///
+    /// # Errors
+    /// Also where `write` fails though the step succeeds.
+    pub(crate) fn feed(
+        &self,
+        step: &Step,
+        write: impl FnOnce(&mut dyn Write) -> Result<()>,
+    ) -> Result<Captured> {
+        self.ran(step, Stdio::piped(), write)
+    }
+
+    fn ran(
+        &self,
+        step: &Step,
+        stdin: Stdio,
+        write: impl FnOnce(&mut dyn Write) -> Result<()>,
+    ) -> Result<Captured> {
         self.echo(step);
         let started = Instant::now();
         let mut child = self
             .command(step)?
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)
@@ -151,7 +172,14 @@ impl Machine {
         let _ended_by_interrupt = Group::enter(group);
 
         let (done, limit_reached) = watch(group, step.time_limit());
-        let (stdout, stderr) = outputs(&mut child);
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let reading = thread::spawn(move || outputs(stdout, stderr));
+        // Taken, so that it ends with what is written.
+        let written = child
+            .stdin
+            .take()
+            .map_or(Ok(()), |mut stdin| write(&mut stdin));
+        let (stdout, stderr) = reading.join().unwrap_or_default();
         let status = child
             .wait()
             .with_context(|| format!("failed to wait for {}", step.program_name()))?;
@@ -166,6 +194,10 @@ impl Machine {
             ))
             .hint(format!("try it by hand: {}", self.redact(&step.line())))
             .into());
+        }
+        // A tool that ended early did not read on: its own words say why.
+        if status.success() {
+            written?;
         }
         Ok(Captured {
             stdout: String::from_utf8_lossy(&stdout).into_owned(),
@@ -410,10 +442,9 @@ fn child_pid(child: &Child) -> Result<Pid> {
 
 /// Reads both streams at the same time, so that the child never waits on a full
 /// pipe.
-fn outputs(child: &mut Child) -> (Vec<u8>, Vec<u8>) {
-    let stderr = child.stderr.take();
+fn outputs(stdout: Option<ChildStdout>, stderr: Option<ChildStderr>) -> (Vec<u8>, Vec<u8>) {
     let reader = thread::spawn(move || drain(stderr));
-    let stdout = drain(child.stdout.take());
+    let stdout = drain(stdout);
     (stdout, reader.join().unwrap_or_default())
 }
 
@@ -514,6 +545,21 @@ mod tests {
             (captured.stdout.len(), captured.stderr.len()),
             (1 << 20, 1 << 20)
         );
+    }
+
+    #[test]
+    fn a_tool_reads_what_it_is_fed_and_may_end_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let machine = machine(folder.path());
+        let much = vec![b'x'; 1 << 20];
+        let sh = machine.sh();
+        let count = Step::new("count", cmd!(sh, "wc -c"));
+        let counted = machine.feed(&count, |to| Ok(to.write_all(&much)?)).unwrap();
+        assert_eq!(counted.stdout.trim(), "1048576");
+        let script = "echo full >&2; exit 3";
+        let ends = Step::new("end", cmd!(sh, "sh -c {script}"));
+        let ended = machine.feed(&ends, |to| Ok(to.write_all(&much)?)).unwrap();
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(3), "full\n"));
     }
 
     #[test]

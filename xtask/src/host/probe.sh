@@ -26,12 +26,11 @@ if has docker; then
 fi
 compose=$(docker compose version --short 2>/dev/null) || compose=$(docker-compose version --short 2>/dev/null) || compose=
 [ -z "$compose" ] || say compose "$compose"
-if engine=$(docker version --format '{{.Server.Version}}' 2>/tmp/.probe.$$); then
+if engine=$(docker version --format '{{.Server.Version}}' 2>/dev/null); then
     say engine "$engine"
-elif grep -q 'permission denied' /tmp/.probe.$$ 2>/dev/null; then
-    yes denied
+else
+    case "$(docker version 2>&1 >/dev/null)" in *'permission denied'*) yes denied ;; esac
 fi
-rm -f /tmp/.probe.$$
 folder=$1
 [ ! -d "$folder" ] || say folder "$(stat -c '%U %a' "$folder")"
 while [ ! -d "$folder" ]; do folder=$(dirname "$folder"); done

@@ -1,5 +1,6 @@
 //! The image: its inputs, their hash, the bases it stands on, and the build.
 
+mod archive;
 mod base;
 mod build;
 mod difference;
@@ -18,6 +19,7 @@ mod revision;
 mod size;
 pub(crate) mod tool;
 
+pub(crate) use archive::{Saved, Scratch};
 pub(crate) use base::{Base, BaseName, LABEL_RECIPE, Origin, ensure_bases, find_base, find_bases};
 pub(crate) use build::{
     BuildFacts, LABEL_INPUTS, build_from_nothing, manifest_of, observe, plan, prunable,
