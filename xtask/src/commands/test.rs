@@ -160,9 +160,8 @@ fn elsewhere(context: &Context) -> Result<()> {
     let host = Host::start(context, Store::Containerd)?;
     let term = &context.term;
     term.task("the base, brought there", || host.load(&base.reference))?;
-    for command in [&["xtask", "build"][..], &["xtask", "build", "--verify"]] {
-        let what = format!("run {} there", command.join(" "));
-        context.machine.show(&host.step(&what, command))?;
+    for arguments in [&["build"][..], &["build", "--verify"]] {
+        context.machine.show(&host.xtask(arguments))?;
     }
     let name = facts.image();
     let differences = term.task("files of both images compared", || -> Result<_> {

@@ -82,7 +82,9 @@ impl<'a> Host<'a> {
             .join(format!("host-{}", std::process::id()));
         fs::create_dir_all(&exchange)
             .with_context(|| format!("failed to make {}", exchange.display()))?;
-        let program = std::env::current_exe().context("failed to find this program")?;
+        // Not by its path, where cargo may have built another one by now.
+        fs::copy("/proc/self/exe", exchange.join("xtask"))
+            .context("failed to copy this program for the other machine")?;
         let volume = |from: &std::path::Path, to: &str| format!("{}:{to}", from.display());
         let mut run = Step::new(
             "start another machine",
@@ -93,8 +95,7 @@ impl<'a> Host<'a> {
             "--volume",
             &volume(context.workspace.root(), &format!("{SOURCE}:ro")),
         ])
-        .args(["--volume", &volume(&exchange, EXCHANGE)])
-        .args(["--volume", &volume(&program, "/usr/local/bin/xtask:ro")]);
+        .args(["--volume", &volume(&exchange, EXCHANGE)]);
         if let Some(ca) = environment::ca_bundle() {
             let ca = ca.display().to_string();
             run = run
@@ -113,8 +114,7 @@ impl<'a> Host<'a> {
         Ok(host)
     }
 
-    /// A command there, at the root of its checkout.
-    pub(crate) fn step(&self, what: &str, command: &[&str]) -> Step {
+    fn step(&self, what: &str, command: &[&str]) -> Step {
         let (docker, container) = (&self.docker, &self.container);
         Step::new(
             what,
@@ -123,6 +123,13 @@ impl<'a> Host<'a> {
                 "{docker} exec --workdir {CHECKOUT} {container} {command...}"
             ),
         )
+    }
+
+    /// This program there, at the root of its checkout.
+    pub(crate) fn xtask(&self, arguments: &[&str]) -> Step {
+        let program = format!("{EXCHANGE}/xtask");
+        let what = format!("run xtask {} there", arguments.join(" "));
+        self.step(&what, &[&[program.as_str()], arguments].concat())
     }
 
     /// Gives its engine an image of this machine's.
