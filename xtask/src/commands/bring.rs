@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde_json::json;
 use xshell::cmd;
 
-use super::{build, print_json, push, verify};
+use super::{build, print_json, verify};
 use crate::cli;
 use crate::context::Context;
 use crate::exec::{Step, plural};
@@ -19,7 +19,7 @@ pub(super) fn run(context: &Context, args: &cli::Push, name: &str) -> Result<()>
     let engine = context.engine()?;
     let observed = image::observe(&engine, &context.workspace, &deploy)?;
     let git = build::git_state(context, &observed)?;
-    push::refuse_dirty(git.as_ref(), args.allow_dirty)?;
+    build::refuse_dirty(git.as_ref(), args.allow_dirty)?;
     let facts = if args.dry.dry_run {
         observed
     } else {

@@ -1,13 +1,13 @@
 //! `build`: the image, once per hash of its inputs.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde_json::json;
 
 use super::{print_json, verify, why};
 use crate::cli;
 use crate::config::Deploy;
 use crate::context::Context;
-use crate::engine::{Ask, BUILDKIT_HINT, Engine, clis};
+use crate::engine::{Engine, require_buildkit};
 use crate::error::Failure;
 use crate::image::{self, BaseName, BuildFacts, GitState, LastBuild};
 
@@ -76,7 +76,7 @@ pub(crate) fn ensure(
         name_what_is_dirty(context, &facts)?;
         return Ok(facts);
     }
-    refuse_without_buildkit(context)?;
+    require_buildkit(&context.machine)?;
     context.term.say(&format!(
         "building {} from {} files",
         facts.image(),
@@ -115,6 +115,19 @@ pub(crate) fn ensure(
     Ok(built)
 }
 
+/// A name that says which commit it is must be of that commit.
+pub(super) fn refuse_dirty(git: Option<&GitState>, allowed: bool) -> Result<()> {
+    let Some(git) = git.filter(|git| !git.dirty.is_empty() && !allowed) else {
+        return Ok(());
+    };
+    Err(Failure::user(format!(
+        "failed to push: not committed: {}",
+        git.dirty.join(", ")
+    ))
+    .hint("commit, or push it as it is: cargo xtask push --allow-dirty")
+    .into())
+}
+
 /// What git tells of the inputs of the image.
 pub(super) fn git_state(context: &Context, facts: &BuildFacts) -> Result<Option<GitState>> {
     let files = facts.manifest.files.keys().map(String::as_str);
@@ -138,23 +151,6 @@ fn remember(context: &Context, facts: &BuildFacts) -> Result<()> {
         manifest: facts.manifest.clone(),
     };
     last.keep(&context.machine, &context.workspace)
-}
-
-pub(super) fn refuse_without_buildkit(context: &Context) -> Result<()> {
-    let clis = clis(&context.machine, Ask::Again);
-    if clis.iter().any(|cli| cli.buildkit.builds()) {
-        return Ok(());
-    }
-    let each: Vec<String> = clis
-        .iter()
-        .map(|cli| format!("{} {}", cli.path.display(), cli.buildkit.says()))
-        .collect();
-    Err(Failure::user(format!(
-        "failed to find a docker that builds with BuildKit: {}",
-        each.join("; ")
-    ))
-    .hint(BUILDKIT_HINT))
-    .context("failed to build the image")
 }
 
 pub(crate) fn print_plan(

@@ -36,7 +36,7 @@ pub(crate) fn run(context: &Context, args: &cli::Push) -> Result<()> {
     let engine = context.engine()?;
     let observed = image::observe(&engine, &context.workspace, &deploy)?;
     let git = build::git_state(context, &observed)?;
-    refuse_dirty(git.as_ref(), args.allow_dirty)?;
+    build::refuse_dirty(git.as_ref(), args.allow_dirty)?;
     let facts = if args.dry.dry_run {
         observed
     } else {
@@ -146,17 +146,4 @@ fn push(
         .hint("somebody else pushes to the same name, or a proxy answers from memory: push again")
         .into()),
     }
-}
-
-/// A name that says which commit it is must be of that commit.
-pub(super) fn refuse_dirty(git: Option<&GitState>, allowed: bool) -> Result<()> {
-    let Some(git) = git.filter(|git| !git.dirty.is_empty() && !allowed) else {
-        return Ok(());
-    };
-    Err(Failure::user(format!(
-        "failed to push: not committed: {}",
-        git.dirty.join(", ")
-    ))
-    .hint("commit, or push it as it is: cargo xtask push --allow-dirty")
-    .into())
 }

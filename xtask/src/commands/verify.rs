@@ -8,11 +8,10 @@ use serde::Serialize;
 use serde_json::Value;
 use xshell::cmd;
 
-use super::build::refuse_without_buildkit;
 use super::print_json;
 use crate::config::Deploy;
 use crate::context::Context;
-use crate::engine::Engine;
+use crate::engine::{Engine, require_buildkit};
 use crate::error::Failure;
 use crate::exec::{Step, plural};
 use crate::image::{self, BaseName, Difference};
@@ -66,7 +65,7 @@ pub(super) fn run(
     deploy: &Deploy,
     json: bool,
 ) -> Result<()> {
-    refuse_without_buildkit(context)?;
+    require_buildkit(&context.machine)?;
     let bases = [BaseName::Airflow];
     image::ensure_bases(engine, &context.workspace, &deploy.bases, &bases, false)?;
     let facts = image::observe(engine, &context.workspace, deploy)?;

@@ -6,11 +6,13 @@
 
 use std::path::PathBuf;
 
+use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use xshell::cmd;
 
 use super::ANSWER;
 use super::known::{self, Ask};
+use crate::error::Failure;
 use crate::exec::{Machine, Step};
 
 /// One `docker` on PATH.
@@ -95,6 +97,27 @@ fn ask(machine: &Machine, docker: &PathBuf) -> Option<BuildKit> {
         (true, true) => BuildKit::Plugin,
         (true, false) => BuildKit::BuiltIn,
     })
+}
+
+/// Sees that one of them builds with BuildKit, asked anew.
+///
+/// # Errors
+/// A user failure that says of each why it does not.
+pub(crate) fn require_buildkit(machine: &Machine) -> Result<()> {
+    let clis = clis(machine, Ask::Again);
+    if clis.iter().any(|cli| cli.buildkit.builds()) {
+        return Ok(());
+    }
+    let each: Vec<String> = clis
+        .iter()
+        .map(|cli| format!("{} {}", cli.path.display(), cli.buildkit.says()))
+        .collect();
+    Err(Failure::user(format!(
+        "failed to find a docker that builds with BuildKit: {}",
+        each.join("; ")
+    ))
+    .hint(BUILDKIT_HINT))
+    .context("failed to build the image")
 }
 
 /// What to install where no CLI builds with BuildKit.

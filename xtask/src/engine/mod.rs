@@ -4,7 +4,7 @@ mod cli;
 pub(crate) mod known;
 mod objects;
 
-pub(crate) use cli::{BUILDKIT_HINT, BuildKit, Cli, clis, on_path};
+pub(crate) use cli::{BUILDKIT_HINT, BuildKit, Cli, clis, on_path, require_buildkit};
 pub(crate) use known::Ask;
 pub(crate) use objects::{Container, Image, ImageConfig};
 
