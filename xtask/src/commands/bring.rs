@@ -11,20 +11,13 @@ use crate::cli;
 use crate::context::Context;
 use crate::exec::{Step, plural};
 use crate::host::images;
-use crate::image::{self, BaseName, Saved, Scratch};
+use crate::image::{Saved, Scratch};
 
 pub(super) fn run(context: &Context, args: &cli::Push, name: &str) -> Result<()> {
     let deploy = context.deploy()?;
     let host = deploy.host(name)?;
     let engine = context.engine()?;
-    let observed = image::observe(&engine, &context.workspace, &deploy)?;
-    let git = build::git_state(context, &observed)?;
-    build::refuse_dirty(git.as_ref(), args.allow_dirty)?;
-    let facts = if args.dry.dry_run {
-        observed
-    } else {
-        build::ensure(context, &engine, &deploy, &[BaseName::Airflow], false)?
-    };
+    let (facts, _) = build::to_push(context, &engine, &deploy, args)?;
     let image = facts.image();
     let told = |layers: usize, bytes: u64| {
         if args.json {
@@ -70,13 +63,12 @@ pub(super) fn run(context: &Context, args: &cli::Push, name: &str) -> Result<()>
     let arrived = context.term.task(&format!("{image} to {name}"), || {
         images::bring(&machine, &saved, &image)
     })?;
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "sizes of images are far below 2^52"
-    )]
-    let megabytes = arrived.bytes as f64 / 1e6;
+    let size = match arrived.bytes {
+        bytes @ ..1_000_000 => format!("{} kB", bytes.div_ceil(1000)),
+        bytes => format!("{} MB", bytes / 1_000_000),
+    };
     context.term.done(&format!(
-        "{name} has {image}: {} of {} travelled, {megabytes:.2} MB in {:.1} s",
+        "{name} has {image}: {} of {} travelled, {size} in {:.1} s",
         plural(arrived.layers, "layer"),
         layers.len(),
         started.elapsed().as_secs_f64()

@@ -115,8 +115,29 @@ pub(crate) fn ensure(
     Ok(built)
 }
 
+/// The image of this tree, to be brought elsewhere, and what git tells of it. A
+/// dry run builds nothing.
+///
+/// # Errors
+/// Where inputs are not committed, unless that is allowed.
+pub(super) fn to_push(
+    context: &Context,
+    engine: &Engine<'_>,
+    deploy: &Deploy,
+    args: &cli::Push,
+) -> Result<(BuildFacts, Option<GitState>)> {
+    let observed = image::observe(engine, &context.workspace, deploy)?;
+    let git = git_state(context, &observed)?;
+    refuse_dirty(git.as_ref(), args.allow_dirty)?;
+    let facts = match args.dry.dry_run {
+        true => observed,
+        false => ensure(context, engine, deploy, &[BaseName::Airflow], false)?,
+    };
+    Ok((facts, git))
+}
+
 /// A name that says which commit it is must be of that commit.
-pub(super) fn refuse_dirty(git: Option<&GitState>, allowed: bool) -> Result<()> {
+fn refuse_dirty(git: Option<&GitState>, allowed: bool) -> Result<()> {
     let Some(git) = git.filter(|git| !git.dirty.is_empty() && !allowed) else {
         return Ok(());
     };

@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::engine::{Engine, Image};
 use crate::error::Failure;
 use crate::exec::Step;
-use crate::image::{self, BaseName, BuildFacts, GitState, Held};
+use crate::image::{self, BuildFacts, GitState, Held};
 
 /// One name in the registry.
 #[derive(Debug, Serialize)]
@@ -34,14 +34,7 @@ pub(crate) fn run(context: &Context, args: &cli::Push) -> Result<()> {
             .into());
     };
     let engine = context.engine()?;
-    let observed = image::observe(&engine, &context.workspace, &deploy)?;
-    let git = build::git_state(context, &observed)?;
-    build::refuse_dirty(git.as_ref(), args.allow_dirty)?;
-    let facts = if args.dry.dry_run {
-        observed
-    } else {
-        build::ensure(context, &engine, &deploy, &[BaseName::Airflow], false)?
-    };
+    let (facts, git) = build::to_push(context, &engine, &deploy, args)?;
     let names = references(registry, &facts, git.as_ref(), &args.channel);
     let Some(image) = facts.present.as_ref().filter(|_| !args.dry.dry_run) else {
         for name in &names {

@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::error::Failure;
 use crate::exec::{Step, millis, plural};
 use crate::image::{self, BaseName};
-use crate::testing::{Host, Store, TestImage, Throwaway};
+use crate::testing::{Host, TestImage, Throwaway};
 
 pub(crate) fn run(context: &Context, args: &cli::Test) -> Result<()> {
     let mut report = Report::new(context, args.only.as_deref());
@@ -157,7 +157,7 @@ fn elsewhere(context: &Context) -> Result<()> {
         .base
         .as_ref()
         .context("failed to find the Airflow base, which the image stands on")?;
-    let host = Host::start(context, Store::Containerd)?;
+    let host = Host::start(context)?;
     let term = &context.term;
     term.task("the base, brought there", || host.load(&base.reference))?;
     for arguments in [&["build"][..], &["build", "--verify"]] {

@@ -11,7 +11,7 @@ use rustix::process::getuid;
 
 use crate::error::Failure;
 
-/// Host keys are checked whatever a person's settings say, and nothing is asked:
+/// The host's key is checked whatever a person's settings say, and nothing is asked:
 /// a question in the middle of a deploy would wait for ever. The connection is
 /// left open for a while, as the next command is likely to need it.
 const OPTIONS: [&str; 8] = [

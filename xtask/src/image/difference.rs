@@ -12,8 +12,7 @@ use flate2::read::GzDecoder;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-/// How compressed layers begin.
-const GZIP: [u8; 2] = [0x1f, 0x8b];
+use super::archive::GZIP;
 
 /// One file of a layer, as far as it decides the layer's digest.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -28,22 +28,7 @@ const CHECKOUT: &str = "/srv/checkout";
 /// `--privileged` asks for more than some machines give away.
 const RIGHTS: &str = include_str!("../../tests/host/rights");
 
-/// How an engine keeps images.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Store {
-    /// In containerd, as fresh engines do from 29 on.
-    Containerd,
-}
-
-impl Store {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Containerd => "containerd",
-        }
-    }
-}
-
-/// Debian 13 with its Docker Engine; gone with all it holds when dropped.
+/// Debian 13 with its Docker Engine, which keeps images in containerd; gone with all it holds when dropped.
 #[derive(Debug)]
 pub(crate) struct Host<'a> {
     machine: &'a Machine,
@@ -56,7 +41,7 @@ pub(crate) struct Host<'a> {
 impl<'a> Host<'a> {
     /// Builds its image, starts it, copies the checkout to it, and waits until its
     /// engine answers.
-    pub(crate) fn start(context: &'a Context, store: Store) -> Result<Self> {
+    pub(crate) fn start(context: &'a Context) -> Result<Self> {
         let deploy = context.deploy()?;
         let engine = context.engine()?;
         let (docker, sh) = (engine.docker().clone(), context.machine.sh());
@@ -102,7 +87,7 @@ impl<'a> Host<'a> {
                 .args(["--volume", &format!("{ca}:{ca}:ro")])
                 .args(["--env", &format!("SSL_CERT_FILE={ca}")]);
         }
-        let container = context.machine.read(&run.args([IMAGE, store.word()]))?;
+        let container = context.machine.read(&run.args([IMAGE, "containerd"]))?;
         let host = Self {
             machine: &context.machine,
             docker,

@@ -7,6 +7,6 @@ mod image;
 mod registry;
 
 pub(crate) use databases::Throwaway;
-pub(crate) use host::{Host, Store};
+pub(crate) use host::Host;
 pub(crate) use image::TestImage;
 pub(crate) use registry::Registry;
