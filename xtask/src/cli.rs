@@ -144,6 +144,17 @@ pub(crate) enum Command {
     /// to the engine, and makes the stack's folder. Prints its plan first; what is
     /// there stays, and no port is opened. Hosts stand in deploy.toml, [hosts.NAME].
     Provision(Provision),
+    /// Bring this tree to a host and make it serve there
+    ///
+    /// The same image, compose files and code, with the host's own settings. A plan
+    /// is printed first. Where image, compose files and settings are unchanged,
+    /// nothing restarts: the scheduler reads the new code. The part that must not
+    /// end half-way runs on the host by itself; what fails is taken back.
+    ///
+    /// A nightly run that is active is never cut: the deploy refuses, or waits with
+    /// --wait-for-run. Hosts stand in deploy.toml, [hosts.NAME]; a bare one first
+    /// wants: cargo xtask provision --host NAME
+    Deploy(Deploy),
     /// Remove images of earlier builds that no container uses
     ///
     /// Looks at all that xtask built on this engine, bases and test images too;
@@ -235,6 +246,35 @@ pub(crate) struct Provision {
     pub(crate) host: String,
     #[command(flatten)]
     pub(crate) dry: DryRun,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Deploy {
+    /// The host's name in deploy.toml; several are taken one after the other
+    #[arg(long, value_name = "NAME", required = true)]
+    pub(crate) host: Vec<String>,
+    /// Look for real, print the plan, change nothing
+    #[arg(long, visible_alias = "plan")]
+    pub(crate) dry_run: bool,
+    /// Print the plan and how it ended as JSON on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Wait until an active run has ended, so many minutes at most
+    #[arg(
+        long,
+        value_name = "MINUTES",
+        num_args = 0..=1,
+        default_missing_value = "180",
+        conflicts_with = "now"
+    )]
+    pub(crate) wait_for_run: Option<u64>,
+    /// Do not ask whether a run is active; it may see two versions, or its task may
+    /// be tried again. It is written into the host's audit log
+    #[arg(long)]
+    pub(crate) now: bool,
+    /// Deploy although files are not committed; the release is marked as dirty
+    #[arg(long)]
+    pub(crate) allow_dirty: bool,
 }
 
 #[derive(Debug, Args)]

@@ -12,6 +12,7 @@ mod exec;
 mod host;
 mod image;
 mod preflight;
+mod release;
 mod stack;
 mod testing;
 

@@ -9,8 +9,9 @@ use xshell::cmd;
 use super::{build, print_json, verify};
 use crate::cli;
 use crate::context::Context;
-use crate::exec::{Step, plural};
-use crate::host::images;
+use crate::engine::Engine;
+use crate::exec::{Machine, Step, plural};
+use crate::host::images::{self, Arrived};
 use crate::image::{Saved, Scratch};
 
 pub(super) fn run(context: &Context, args: &cli::Push, name: &str) -> Result<()> {
@@ -50,18 +51,33 @@ pub(super) fn run(context: &Context, args: &cli::Push, name: &str) -> Result<()>
         ));
         return Ok(());
     }
+    let arrived = carry(context, &engine, &machine, &image, name, layers.len())?;
+    told(arrived.layers, arrived.bytes)
+}
+
+/// Takes an image out of this engine and brings it to the host `name`.
+pub(super) fn carry(
+    context: &Context,
+    engine: &Engine<'_>,
+    machine: &Machine,
+    image: &str,
+    name: &str,
+    layers: usize,
+) -> Result<Arrived> {
     let folder = format!("bring-{}", std::process::id());
     let scratch = Scratch::make(context.workspace.cache().join(folder))?;
     let archive = scratch.path().join("image.tar");
     let docker = engine.docker();
     let save = cmd!(engine.sh(), "{docker} save --output {archive} {image}");
-    let saved = context.term.task("the image, out of the engine", || {
-        context.machine.run(&Step::new("save the image", save))?;
-        Saved::read(&archive, scratch.path())
-    })?;
+    let saved = context
+        .term
+        .task(&format!("{image}, out of the engine"), || {
+            context.machine.run(&Step::new("save the image", save))?;
+            Saved::read(&archive, scratch.path())
+        })?;
     let started = Instant::now();
     let arrived = context.term.task(&format!("{image} to {name}"), || {
-        images::bring(&machine, &saved, &image)
+        images::bring(machine, &saved, image)
     })?;
     let size = match arrived.bytes {
         bytes @ ..1_000_000 => format!("{} kB", bytes.div_ceil(1000)),
@@ -70,8 +86,8 @@ pub(super) fn run(context: &Context, args: &cli::Push, name: &str) -> Result<()>
     context.term.done(&format!(
         "{name} has {image}: {} of {} travelled, {size} in {:.1} s",
         plural(arrived.layers, "layer"),
-        layers.len(),
+        layers,
         started.elapsed().as_secs_f64()
     ));
-    told(arrived.layers, arrived.bytes)
+    Ok(arrived)
 }

@@ -4,6 +4,7 @@ mod audit;
 mod bench;
 mod bring;
 mod build;
+mod deploy;
 mod doctor;
 mod down;
 mod env;
@@ -60,6 +61,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Audit(args) => audit::run(&context, &args),
         Command::Provision(args) => provision::run(&context, &args),
         Command::Push(args) => push::run(&context, &args),
+        Command::Deploy(args) => deploy::run(&context, &args),
         Command::Prune(args) => prune::run(&context, &args),
         Command::Bench(args) => bench::run(&context, &args),
         Command::Test(args) => test::run(&context, &args),

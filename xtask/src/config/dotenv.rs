@@ -79,6 +79,16 @@ impl EnvFile {
             .collect()
     }
 
+    /// A file that means the same, with nothing else in it: no comments, each name
+    /// once.
+    pub(crate) fn bare(&self) -> Self {
+        let values: BTreeMap<&str, &str> = self.entries().collect();
+        let set = values.iter().filter(|(_, value)| !value.is_empty());
+        Self {
+            lines: set.map(|(name, value)| Line::entry(name, value)).collect(),
+        }
+    }
+
     /// Names that several lines set, each with those lines' numbers.
     pub(crate) fn repeated(&self) -> Vec<(&str, Vec<usize>)> {
         let mut lines: BTreeMap<&str, Vec<usize>> = BTreeMap::new();

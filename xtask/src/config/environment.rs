@@ -44,6 +44,16 @@ pub(crate) fn runtime_folder() -> Option<PathBuf> {
     folder.filter(|folder| folder.is_dir())
 }
 
+/// Who runs this and where, for the records of a host: `user@machine`.
+pub(crate) fn person() -> String {
+    let set = |name| std::env::var(name).ok().filter(|v| !v.is_empty());
+    let user = set("USER")
+        .or_else(|| set("LOGNAME"))
+        .unwrap_or_else(|| rustix::process::getuid().as_raw().to_string());
+    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{user}@{}", machine.trim())
+}
+
 /// Those of `names` that this process has in its environment.
 pub(crate) fn set_among<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
     names

@@ -3,6 +3,8 @@
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
+use crate::error::Failure;
+
 /// One machine, and where the stack lives on it. Unknown keys are errors.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -25,9 +27,49 @@ pub(crate) struct Host {
     /// What the stack has there: an absolute folder of its own.
     #[serde(deserialize_with = "folder")]
     pub(crate) directory: String,
+    /// Where its containers see the code: every release, and `current` among them.
+    #[serde(default = "project_mount", deserialize_with = "folder")]
+    pub(crate) project_mount: String,
+    /// The file of its settings and secrets, relative to the root of the checkout.
+    pub(crate) env_file: Option<String>,
+    /// A program that prints them, as NAME=value lines.
+    #[serde(default)]
+    pub(crate) env_command: Vec<String>,
+}
+
+/// As in the clinic's own Variables: `project_root` is `current` below it.
+fn project_mount() -> String {
+    "/opt/dbt_dental_clinic".to_owned()
+}
+
+/// Where a host's settings and secrets come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EnvSource<'a> {
+    /// A file here.
+    File(&'a str),
+    /// What a program here prints.
+    Command(&'a [String]),
+    /// `.env` in the stack's folder there, which somebody keeps by hand.
+    There,
 }
 
 impl Host {
+    /// Where its settings and secrets come from.
+    ///
+    /// # Errors
+    /// A user failure where two sources are named.
+    pub(crate) fn env_source(&self) -> Result<EnvSource<'_>, Failure> {
+        match (&self.env_file, self.env_command.as_slice()) {
+            (Some(_), [_, ..]) => Err(Failure::user(
+                "failed to read deploy.toml: a host has both env_file and env_command",
+            )
+            .hint("leave one of them out")),
+            (Some(file), []) => Ok(EnvSource::File(file)),
+            (None, command @ [_, ..]) => Ok(EnvSource::Command(command)),
+            (None, []) => Ok(EnvSource::There),
+        }
+    }
+
     /// The options that ssh takes for it, each with its value.
     pub(crate) fn ssh_options(&self) -> Vec<String> {
         let mut options = Vec::new();

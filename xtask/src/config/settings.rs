@@ -46,6 +46,18 @@ impl Settings {
         Err(refusal(&problems).into())
     }
 
+    /// Those of another machine, checked as this one's are.
+    ///
+    /// # Errors
+    /// A user failure that names every problem.
+    pub(crate) fn of(workspace: &Workspace, env: EnvFile) -> Result<Self> {
+        let problems = check(&template(workspace)?, &env);
+        if problems.is_empty() {
+            return Ok(Self { env });
+        }
+        Err(refusal(&problems).into())
+    }
+
     /// The settings of a file that may be wrong in places: for `doctor`, which
     /// names what is wrong and looks at the rest.
     pub(crate) fn unchecked(env: EnvFile) -> Self {

@@ -93,6 +93,12 @@ impl Machine {
         }
     }
 
+    /// For a tool that calls ssh by itself, as rsync does: ssh's command, and where
+    /// to; `None` for this machine.
+    pub(crate) fn rsh(&self) -> Option<(String, String)> {
+        self.over.as_ref().map(Ssh::rsh)
+    }
+
     /// Where steps run.
     pub(crate) fn root(&self) -> PathBuf {
         self.sh.current_dir()
@@ -238,6 +244,33 @@ impl Machine {
         let mut child = self.spawn(step, Stdio::piped(), Stdio::inherit())?;
         self.pass_on(child.stdout.take(), std::io::stdout(), &keep);
         wait(&mut child, step, owner)
+    }
+
+    /// Runs a step and hands on each line of its standard output as it comes,
+    /// without its end. Gives its exit status; `None` where a signal ended it.
+    pub(crate) fn follow(&self, step: &Step, mut each: impl FnMut(&str)) -> Result<Option<i32>> {
+        self.echo(step);
+        let mut child = self
+            .command(step)?
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .map_err(|error| cannot_start(step, error))?;
+        let _ended_by_interrupt = Group::enter(child_pid(&child)?);
+        if let Some(stdout) = child.stdout.take() {
+            for line in BufReader::new(stdout).lines() {
+                match line {
+                    Ok(line) => each(&self.redact(&line)),
+                    Err(_) => break,
+                }
+            }
+        }
+        let status = child
+            .wait()
+            .with_context(|| format!("failed to wait for {}", step.program_name()))?;
+        Ok(status.code())
     }
 
     /// Runs a step that must succeed and whose output is talk: all of it goes

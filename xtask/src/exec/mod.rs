@@ -13,5 +13,5 @@ mod term;
 pub(crate) use machine::{Captured, Machine};
 pub(crate) use signals::{INTERRUPTED, LastWord, forward_interrupts, interrupted};
 pub(crate) use ssh::Ssh;
-pub(crate) use step::Step;
+pub(crate) use step::{Step, quote};
 pub(crate) use term::{Drawing, Term, millis, plural};

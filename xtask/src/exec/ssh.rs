@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result};
 use rustix::process::getuid;
 
+use super::step::quote;
 use crate::error::Failure;
 
 /// The host's key is checked whatever a person's settings say, and nothing is asked:
@@ -78,6 +79,14 @@ impl Ssh {
             .args(&self.options)
             .args(["--", &self.destination, line]);
         command
+    }
+
+    /// The same connection for a tool that calls ssh by itself, as rsync does: its
+    /// command, and where to.
+    pub(super) fn rsh(&self) -> (String, String) {
+        let mut words = vec!["ssh".to_owned()];
+        words.extend(self.options.iter().map(quote));
+        (words.join(" "), self.destination.clone())
     }
 
     /// Ends the shared connection: the next step logs in anew, with the groups

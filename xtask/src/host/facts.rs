@@ -41,6 +41,8 @@ pub(crate) struct Facts {
     pub(crate) install: install::Facts,
     /// The name of the user that ssh logs in.
     pub(crate) user: String,
+    /// Its number.
+    pub(crate) uid: u32,
     /// How that becomes root.
     pub(crate) rights: Rights,
     /// It is in group docker, from the next login on at the latest.
@@ -51,6 +53,8 @@ pub(crate) struct Facts {
     pub(crate) engine: Option<String>,
     /// Compose's version.
     pub(crate) compose: Option<String>,
+    /// It is a plugin of the docker CLI, `docker compose`.
+    pub(crate) compose_is_plugin: bool,
     /// The stack's folder.
     pub(crate) folder: Option<Folder>,
     /// `x86_64`
@@ -68,31 +72,56 @@ pub(crate) struct Facts {
 /// # Errors
 /// Where the machine is not reached, with what mends it.
 pub(crate) fn observe(machine: &Machine, host: &Host) -> Result<Facts> {
-    let folder = &host.directory;
-    let step = Step::new(
-        "look at the host",
-        cmd!(machine.sh(), "sh -c {PROBE} probe {folder}"),
-    )
-    .limit(ANSWER);
-    Ok(parse(&machine.read(&step)?))
+    Ok(observe_and(machine, host, "", &[])?.0)
 }
 
-fn parse(told: &str) -> Facts {
-    let all = |word: &str| -> Vec<String> {
-        let one = |line: &str| {
+/// The same, and what `more` says in the same round trip: a script that has the
+/// functions of the probe, the stack's folder as its first argument, and then
+/// `arguments`.
+pub(crate) fn observe_and(
+    machine: &Machine,
+    host: &Host,
+    more: &str,
+    arguments: &[String],
+) -> Result<(Facts, Told)> {
+    let (folder, script) = (&host.directory, format!("{PROBE}{more}"));
+    let step = Step::new(
+        "look at the host",
+        cmd!(machine.sh(), "sh -c {script} probe {folder} {arguments...}"),
+    )
+    .limit(ANSWER);
+    let told = Told(machine.read(&step)?);
+    Ok((parse(&told), told))
+}
+
+/// What a script said: lines of a word and a value.
+#[derive(Debug, Clone)]
+pub(crate) struct Told(String);
+
+impl Told {
+    /// The values behind a word; empty ones are not said.
+    pub(crate) fn all<'t>(&'t self, word: &'t str) -> impl Iterator<Item = &'t str> {
+        self.0.lines().filter_map(move |line| {
             let (key, value) = line.split_once(' ')?;
-            (key == word && !value.is_empty()).then(|| value.to_owned())
-        };
-        told.lines().filter_map(one).collect()
-    };
-    let one = |word: &str| all(word).into_iter().next();
+            (key == word && !value.is_empty()).then_some(value)
+        })
+    }
+
+    /// The first of them.
+    pub(crate) fn one<'t>(&'t self, word: &'t str) -> Option<&'t str> {
+        self.all(word).next()
+    }
+}
+
+fn parse(told: &Told) -> Facts {
+    let one = |word: &str| told.one(word).map(str::to_owned);
     let is = |word: &str| one(word).is_some();
     let text = |word: &str| one(word).unwrap_or_default();
     let kibibytes = |word: &str| text(word).parse::<u64>().unwrap_or(0) * 1024;
     let debian = text("kind")
         .split_whitespace()
         .any(|id| id == "debian" || id == "ubuntu");
-    let offered = all("offered");
+    let offered: Vec<String> = told.all("offered").map(str::to_owned).collect();
     Facts {
         install: install::Facts {
             system: text("system"),
@@ -109,6 +138,7 @@ fn parse(told: &str) -> Facts {
             offered: (!offered.is_empty()).then_some(offered),
         },
         user: text("user"),
+        uid: text("uid").parse().unwrap_or(0),
         rights: match (is("root"), is("sudo-unasked"), is("sudo")) {
             (true, _, _) => Rights::Root,
             (_, true, _) => Rights::Sudo,
@@ -119,6 +149,7 @@ fn parse(told: &str) -> Facts {
         rsync: is("rsync"),
         engine: one("engine"),
         compose: one("compose"),
+        compose_is_plugin: is("compose-plugin"),
         folder: one("folder").and_then(|told| {
             let (owner, mode) = told.split_once(' ')?;
             Some(Folder {
@@ -149,7 +180,7 @@ pub(super) mod tests {
         offered docker.io\noffered rsync\n";
 
     pub(crate) fn facts(told: &str) -> Facts {
-        parse(told)
+        parse(&Told(told.to_owned()))
     }
 
     #[test]

@@ -105,6 +105,11 @@ impl There {
         self.root.layers == layers && own.is_some_and(|own| own == inputs)
     }
 
+    /// Whether it is made of these layers.
+    pub(crate) fn has_layers(&self, layers: &[String]) -> bool {
+        self.root.layers == layers
+    }
+
     /// How many of the first layers are the same.
     pub(crate) fn shares(&self, layers: &[String]) -> usize {
         let both = layers.iter().zip(&self.root.layers);

@@ -4,5 +4,5 @@ mod facts;
 pub(crate) mod images;
 mod provision;
 
-pub(crate) use facts::{Facts, Rights, observe};
+pub(crate) use facts::{Facts, Rights, Told, observe, observe_and};
 pub(crate) use provision::{Plan, plan};

@@ -12,6 +12,7 @@ say architecture "$(uname -m)"
 say clock "$(date +%s)"
 say memory "$(awk '/^MemTotal:/ { print $2 }' /proc/meminfo 2>/dev/null)"
 say user "$(id -un)"
+say uid "$(id -u)"
 [ "$(id -u)" != 0 ] || yes root
 ! has sudo || yes sudo
 ! sudo -n true 2>/dev/null || yes sudo-unasked
@@ -24,7 +25,11 @@ if has docker; then
     yes docker
     case "$(DOCKER_BUILDKIT=1 docker build --help 2>/dev/null)" in *--secret*) yes buildkit ;; esac
 fi
-compose=$(docker compose version --short 2>/dev/null) || compose=$(docker-compose version --short 2>/dev/null) || compose=
+if compose=$(docker compose version --short 2>/dev/null); then
+    yes compose-plugin
+else
+    compose=$(docker-compose version --short 2>/dev/null) || compose=
+fi
 [ -z "$compose" ] || say compose "$compose"
 if engine=$(docker version --format '{{.Server.Version}}' 2>/dev/null); then
     say engine "$engine"

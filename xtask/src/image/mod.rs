@@ -27,6 +27,7 @@ pub(crate) use build::{
 pub(crate) use difference::{Difference, between as differences};
 pub(crate) use fingerprint::Fingerprint;
 pub(crate) use git::GitState;
+pub(crate) use inputs::{Kind as InputKind, named};
 pub(crate) use last::LastBuild;
 #[cfg(test)]
 pub(crate) use lock::Move;

@@ -1,0 +1,537 @@
+//! `deploy`: this tree, serving on a host.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use data_encoding::HEXLOWER;
+use jiff::Timestamp;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use xshell::cmd;
+
+use super::{bring, build, phases, print_json, verify};
+use crate::cli;
+use crate::config::{Deploy, EnvFile, EnvSource, Host, Settings, environment, settings};
+use crate::context::Context;
+use crate::engine::Engine;
+use crate::error::Failure;
+use crate::exec::{Machine, Step, millis, plural};
+use crate::image::{self, BaseName, BuildFacts, GitState};
+use crate::release::{
+    self, Calling, Code, Event, Follow, Needed, Observed, Outcome, Plan, ROOTS, Release, Task,
+    Wanted, Way,
+};
+
+/// Releases that stay on a host, failed ones apart.
+const KEEP: usize = 5;
+/// Lines of the host's log that a failure repeats.
+const LAST_LINES: usize = 30;
+/// Files that decide a release without being in it.
+const DECIDING: [&str; 4] = [
+    ".dockerignore",
+    "bases",
+    "deploy.toml",
+    "Dockerfile.airflow",
+];
+/// What a deploy needs on the host's disk beside the images, in bytes: releases,
+/// logs, a copy of the metadata database.
+const ROOM: u64 = 1_000_000_000;
+
+pub(crate) fn run(context: &Context, args: &cli::Deploy) -> Result<()> {
+    let deploy = context.deploy()?;
+    // Before anything is done to the first, each name has to be one.
+    for name in &args.host {
+        deploy.host(name)?;
+    }
+    for name in &args.host {
+        one(context, &deploy, name, args).with_context(|| format!("failed to deploy to {name}"))?;
+    }
+    Ok(())
+}
+
+/// One host, and all that a deploy to it is made of.
+struct Target<'a> {
+    name: &'a str,
+    host: &'a Host,
+    machine: Machine,
+    /// Its settings and secrets, and the name of their file there.
+    settings: Settings,
+    env: String,
+}
+
+fn one(context: &Context, deploy: &Deploy, name: &str, args: &cli::Deploy) -> Result<()> {
+    let started = Instant::now();
+    let git = committed(context, args.allow_dirty)?;
+    let target = target(context, deploy, name)?;
+    let engine = context.engine()?;
+    let databases = BaseName::of_stack(&target.settings);
+    let facts = match args.dry_run {
+        true => image::observe(&engine, &context.workspace, deploy)?,
+        false => build::ensure(context, &engine, deploy, &databases, false)?,
+    };
+    let images = phases::images(context, &engine, deploy, &facts)?;
+    let names: Vec<(&'static str, String)> = [
+        ("AIRFLOW_IMAGE", images.airflow),
+        ("POSTGRES_IMAGE", images.postgres),
+        ("MYSQL_IMAGE", images.mysql),
+    ]
+    .into_iter()
+    .filter_map(|(variable, image)| Some((variable, image?)))
+    .filter(|(variable, _)| needs(&target.settings, variable))
+    .collect();
+    let observed = context
+        .term
+        .task(&format!("{name}, at {}", target.host.ssh), || {
+            let names: Vec<String> = names.iter().map(|(_, image)| image.clone()).collect();
+            release::observe(
+                &target.machine,
+                target.host,
+                target.settings.project(),
+                &names,
+            )
+        })?;
+    refuse_unready(name, &observed)?;
+    let wanted = wanted(context, &engine, &target, &observed, &git, &facts, &names)?;
+    let plan = release::plan(&wanted, &observed);
+    let shown = Shown {
+        context,
+        args,
+        name,
+        wanted: &wanted,
+        plan: &plan,
+    };
+    if plan.way == Way::Nothing {
+        context.term.done(&format!(
+            "{name} serves this tree already, release {}  ({})",
+            observed.current.as_deref().unwrap_or_default(),
+            millis(started.elapsed())
+        ));
+        return shown.json("nothing", &[]);
+    }
+    shown.say();
+    if args.dry_run {
+        return shown.json("planned", &[]);
+    }
+    refuse_active(name, &observed, &plan, args)?;
+    refuse_without_room(name, &observed, &plan)?;
+    for image in &plan.bring {
+        let layers = wanted.images.iter().find(|n| n.name == *image);
+        let layers = layers.map_or(0, |needed| needed.layers.len());
+        bring::carry(context, &engine, &target.machine, image, name, layers)?;
+    }
+    ship(context, &target, &wanted, &plan, &observed, &names)?;
+    let task = task(deploy, &target, &wanted, &plan, args);
+    release::start(&target.machine, target.host, &task)?;
+    let (outcome, events) = follow(context, &target, &task)?;
+    shown.json(outcome.name(), &events)?;
+    conclude(&shown, &target, &task, outcome, started.elapsed())
+}
+
+/// Which commit this is.
+///
+/// # Errors
+/// A user failure outside of a repository, and where files are not committed,
+/// unless that is allowed.
+fn committed(context: &Context, allow_dirty: bool) -> Result<GitState> {
+    let paths = [&ROOTS[..], &DECIDING].concat();
+    let Some(git) = GitState::of(&context.machine, &paths)? else {
+        return Err(Failure::user(
+            "failed to name the release: this is no git repository with a commit",
+        )
+        .hint("deploy from a clone")
+        .into());
+    };
+    if git.dirty.is_empty() || allow_dirty {
+        return Ok(git);
+    }
+    Err(Failure::user(format!(
+        "failed to name the release: not committed: {}",
+        git.dirty.join(", ")
+    ))
+    .hint("commit, or deploy it as it is, marked as dirty: --allow-dirty")
+    .into())
+}
+
+fn target<'a>(context: &Context, deploy: &'a Deploy, name: &'a str) -> Result<Target<'a>> {
+    let host = deploy.host(name)?;
+    let machine = context.over(name, host)?;
+    let text = env_text(context, &machine, host)?;
+    let env = EnvFile::parse(&text);
+    for secret_of in [&context.machine, &machine] {
+        secret_of.keep_secret(settings::secrets(&env));
+    }
+    let fingerprint = HEXLOWER.encode(&Sha256::digest(env.meaning()));
+    let settings = Settings::of(&context.workspace, env)
+        .with_context(|| format!("failed to take the settings of {name}"))?;
+    Ok(Target {
+        name,
+        host,
+        machine,
+        settings,
+        env: fingerprint[..16].to_owned(),
+    })
+}
+
+/// Settings and secrets of a host, from where deploy.toml says.
+fn env_text(context: &Context, there: &Machine, host: &Host) -> Result<String> {
+    match host.env_source()? {
+        EnvSource::File(file) => {
+            let path = context.workspace.root().join(file);
+            fs::read_to_string(&path).map_err(|error| {
+                Failure::user(format!(
+                    "failed to read {file}, the host's env_file: {error}"
+                ))
+                .hint(format!(
+                    "cp .env {file} && chmod 600 {file}, then set in it what is the host's own"
+                ))
+                .into()
+            })
+        }
+        EnvSource::Command(words) => {
+            let sh = context.machine.sh();
+            let (program, rest) = words.split_first().context("env_command is empty")?;
+            let step = Step::new("get the host's settings", cmd!(sh, "{program} {rest...}"))
+                .limit(Duration::from_secs(60));
+            context.machine.read(&step)
+        }
+        EnvSource::There => {
+            let path = format!("{}/.env", host.directory);
+            let step = Step::new("read the host's .env", cmd!(there.sh(), "cat {path}"))
+                .limit(Duration::from_secs(60));
+            let read = there.capture(&step)?;
+            if read.ok() {
+                return Ok(read.stdout);
+            }
+            if read.stderr.contains("No such file") {
+                return Err(Failure::user(format!(
+                    "failed to read {path} on the host: it is not there"
+                ))
+                .hint("name its settings in deploy.toml: env_file = \".env.NAME\", or env_command = [\"program\", …]")
+                .into());
+            }
+            Err(there.failed(&step, &read).into())
+        }
+    }
+}
+
+/// Whether a service of this installation runs that image.
+fn needs(settings: &Settings, variable: &str) -> bool {
+    match variable {
+        "AIRFLOW_IMAGE" => true,
+        "POSTGRES_IMAGE" => settings.databases().contains(&"postgres"),
+        _ => settings.databases().contains(&"mysql"),
+    }
+}
+
+fn wanted(
+    context: &Context,
+    engine: &Engine<'_>,
+    target: &Target<'_>,
+    observed: &Observed,
+    git: &GitState,
+    facts: &BuildFacts,
+    names: &[(&'static str, String)],
+) -> Result<Wanted> {
+    let code = Code::of(&context.machine, context.workspace.root())?;
+    let mut images = Vec::new();
+    for (_, name) in names {
+        let found = engine.raw_images(&[name])?;
+        images.push(Needed {
+            name: name.clone(),
+            layers: found.first().map(verify::layers).unwrap_or_default(),
+        });
+    }
+    let hash = facts.fingerprint.as_ref().map(image::Fingerprint::tag);
+    let time = Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
+    let commit = &git.commit[..git.commit.len().min(7)];
+    let release = Release {
+        id: format!("{time}-{commit}-{}", hash.unwrap_or_default()),
+        by: environment::person(),
+        commit: git.commit.clone(),
+        dirty: !git.dirty.is_empty(),
+        code: code.digest(),
+        image: facts.image(),
+        env: target.env.clone(),
+        shape: calling(target, observed, names).shape(&code),
+    };
+    Ok(Wanted {
+        release,
+        code,
+        images,
+        databases: target.settings.databases(),
+    })
+}
+
+fn calling<'a>(
+    target: &'a Target<'_>,
+    observed: &Observed,
+    names: &'a [(&'static str, String)],
+) -> Calling<'a> {
+    Calling {
+        host: target.name,
+        directory: &target.host.directory,
+        mount: &target.host.project_mount,
+        project: target.settings.project(),
+        // Root may give its folders to the image's own user.
+        uid: match observed.facts.uid {
+            0 => 50_000,
+            uid => uid,
+        },
+        plugin: observed.facts.compose_is_plugin,
+        images: names,
+    }
+}
+
+fn refuse_unready(name: &str, observed: &Observed) -> Result<()> {
+    let facts = &observed.facts;
+    let lacks: Vec<&str> = [
+        (facts.engine.is_none(), "an engine that answers"),
+        (facts.compose.is_none(), "Compose"),
+        (!facts.rsync, "rsync"),
+        (facts.folder.is_none(), "its folder"),
+    ]
+    .into_iter()
+    .filter_map(|(lacks, what)| lacks.then_some(what))
+    .collect();
+    if !lacks.is_empty() {
+        return Err(Failure::user(format!("it lacks {}", lacks.join(", ")))
+            .hint(format!("cargo xtask provision --host {name}"))
+            .into());
+    }
+    if let Some(who) = &observed.busy {
+        return Err(
+            Failure::user(format!("another deploy runs there since {who}"))
+                .hint(format!("wait for it: cargo xtask status --host {name}"))
+                .into(),
+        );
+    }
+    Ok(())
+}
+
+/// Before anything travels: the host asks again, under its lock.
+fn refuse_active(name: &str, observed: &Observed, plan: &Plan, args: &cli::Deploy) -> Result<()> {
+    let active = observed
+        .state
+        .as_ref()
+        .and_then(|state| state.runs.iter().find(|run| !run.suspended));
+    match active {
+        Some(run) if plan.way != Way::First && args.wait_for_run.is_none() && !args.now => Err(
+            refused_for(name, &format!("{} of {} is active", run.id, run.dag)),
+        ),
+        _ => Ok(()),
+    }
+}
+
+fn refused_for(name: &str, what: &str) -> anyhow::Error {
+    Failure::user(format!("{what}; nothing was changed"))
+        .hint(format!(
+            "cargo xtask deploy --host {name} --wait-for-run\nor, whatever becomes of the run: --now"
+        ))
+        .into()
+}
+
+fn refuse_without_room(name: &str, observed: &Observed, plan: &Plan) -> Result<()> {
+    // An image unpacked, and while it is: three gigabytes at most for ours.
+    let needed = ROOM + 3_000_000_000 * plan.bring.len().min(1) as u64;
+    let free = observed.facts.free;
+    if free >= needed {
+        return Ok(());
+    }
+    let gigabytes = |bytes: u64| format!("{:.1} GB", bytes as f64 / 1e9);
+    Err(Failure::user(format!(
+        "{} is free there, a deploy needs {}",
+        gigabytes(free),
+        gigabytes(needed)
+    ))
+    .hint(format!(
+        "look for what fills it: ssh to {name}, then df -h and docker system df"
+    ))
+    .into())
+}
+
+fn ship(
+    context: &Context,
+    target: &Target<'_>,
+    wanted: &Wanted,
+    plan: &Plan,
+    observed: &Observed,
+    names: &[(&'static str, String)],
+) -> Result<()> {
+    let text = target.settings.env().bare().to_string();
+    release::write_env(&target.machine, target.host, &target.env, &text)?;
+    let script = calling(target, observed, names).script(&wanted.release.id, &target.env);
+    let files = [
+        ("release.json", serde_json::to_string(&wanted.release)?),
+        ("compose", script),
+    ];
+    let shipped = context.term.task("code shipped", || {
+        release::ship(
+            &context.machine,
+            &target.machine,
+            target.host,
+            &wanted.release,
+            &wanted.code,
+            plan.like.as_deref(),
+            &files,
+        )
+    })?;
+    context.term.say(&context.term.dim(&format!(
+        "  {} of {} travelled",
+        plural(shipped.changed, "file"),
+        wanted.code.len()
+    )));
+    Ok(())
+}
+
+fn task(
+    deploy: &Deploy,
+    target: &Target<'_>,
+    wanted: &Wanted,
+    plan: &Plan,
+    args: &cli::Deploy,
+) -> Task {
+    let release = &wanted.release;
+    Task {
+        run: release.id.clone(),
+        id: release.id.clone(),
+        old: plan.old.clone(),
+        way: plan.way,
+        gated: false,
+        project: target.settings.project().to_owned(),
+        image: release.image.clone(),
+        databases: wanted.databases.clone(),
+        dags: deploy.airflow.dags.clone(),
+        wait: match (args.now, args.wait_for_run) {
+            (true, _) => None,
+            (false, minutes) => Some(minutes.unwrap_or(0) * 60),
+        },
+        keep: KEEP,
+        who: json!({"by": release.by, "commit": release.commit, "dirty": release.dirty}),
+    }
+}
+
+/// Shows each phase as it ends.
+fn follow(context: &Context, target: &Target<'_>, task: &Task) -> Result<(Outcome, Vec<Event>)> {
+    let mut events: Vec<Event> = Vec::new();
+    let outcome = Follow::new(&target.machine, target.host, &task.run).to_end(|event| {
+        let took = context.term.dim(&millis(Duration::from_millis(event.ms)));
+        match event.state.as_str() {
+            "begun" => context.term.verbose(&format!("… {}", event.phase)),
+            "done" => context.term.done(&format!("{}  {took}", event.phase)),
+            _ => context.term.fail(&format!("{}  {took}", event.phase)),
+        }
+        if event.state != "begun" {
+            events.push(event.clone());
+        }
+    })?;
+    Ok((outcome, events))
+}
+
+fn conclude(
+    shown: &Shown<'_>,
+    target: &Target<'_>,
+    task: &Task,
+    outcome: Outcome,
+    took: Duration,
+) -> Result<()> {
+    let (name, term) = (target.name, &shown.context.term);
+    let failed = |what: &str| -> anyhow::Error {
+        let follow = Follow::new(&target.machine, target.host, &task.run);
+        let lines = follow.last_lines(LAST_LINES).unwrap_or_default();
+        let tail: String = lines.iter().map(|line| format!("\n  | {line}")).collect();
+        Failure::tool(format!("{what}{tail}"))
+            .hint(format!(
+                "the whole log is on {name}: {}/deploys/{}/log",
+                target.host.directory, task.run
+            ))
+            .into()
+    };
+    match outcome {
+        Outcome::Done => {
+            term.say("");
+            term.done(&format!("{name} serves {}  ({})", task.id, millis(took)));
+            Ok(())
+        }
+        Outcome::Active => Err(refused_for(name, "a run is active")),
+        Outcome::Busy => Err(Failure::user("another deploy runs there")
+            .hint(format!("wait for it: cargo xtask status --host {name}"))
+            .into()),
+        Outcome::Refused => Err(failed(
+            "the release did not pass its gate; nothing was changed:",
+        )),
+        Outcome::Reverted => Err(failed(match &task.old {
+            Some(_) => "it failed, and what served before serves again:",
+            None => "it failed, and what it had made is removed again:",
+        })),
+        Outcome::Failed => Err(failed("it failed, and what serves has to be looked at:")),
+        Outcome::Lost => Err(Failure::tool(
+            "the host ended it half-way: it was started anew, or somebody ended the process",
+        )
+        .hint(format!(
+            "deploy again, which goes on from what is there: cargo xtask deploy --host {name}"
+        ))
+        .into()),
+    }
+}
+
+/// The plan, for a person and for a script.
+struct Shown<'a> {
+    context: &'a Context,
+    args: &'a cli::Deploy,
+    name: &'a str,
+    wanted: &'a Wanted,
+    plan: &'a Plan,
+}
+
+impl Shown<'_> {
+    fn say(&self) {
+        let term = &self.context.term;
+        let (wanted, plan) = (self.wanted, self.plan);
+        let bring = match plan.bring.is_empty() {
+            true => "nothing travels".to_owned(),
+            false => format!("{} to bring", plan.bring.join(", ")),
+        };
+        let road = match plan.way {
+            Way::First => "databases, gate, init, start, verify".to_owned(),
+            Way::Restart => "gate, drain, backup, stop, init, start, verify, resume".to_owned(),
+            Way::Code => "gate, drain, switch without a restart, verify, resume".to_owned(),
+            Way::Nothing => String::new(),
+        };
+        for (what, text) in [
+            ("release", wanted.release.id.clone()),
+            ("because", plan.why.join("; ")),
+            ("images", bring),
+            ("code", plural(wanted.code.len(), "file")),
+            ("then", road),
+            (
+                "falls to",
+                plan.old
+                    .clone()
+                    .unwrap_or_else(|| "nothing: all is removed again".to_owned()),
+            ),
+        ] {
+            term.say(&format!("  {} {text}", term.dim(&format!("{what:<9}"))));
+        }
+    }
+
+    fn json(&self, end: &str, events: &[Event]) -> Result<()> {
+        if !self.args.json {
+            return Ok(());
+        }
+        let phases: Vec<_> = events
+            .iter()
+            .map(|e| json!({"phase": e.phase, "state": e.state, "ms": e.ms}))
+            .collect();
+        print_json(&json!({
+            "host": self.name,
+            "way": self.plan.way.name(),
+            "why": self.plan.why,
+            "bring": self.plan.bring,
+            "old": self.plan.old,
+            "release": self.wanted.release,
+            "end": end,
+            "phases": phases,
+        }))
+    }
+}

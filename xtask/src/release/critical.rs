@@ -1,0 +1,226 @@
+//! The part of a deploy that the host runs by itself, and following it.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use serde::Deserialize;
+use xshell::cmd;
+
+use super::Way;
+use crate::config::Host;
+use crate::error::Failure;
+use crate::exec::{Machine, Step, quote};
+
+const CRITICAL: &str = include_str!("critical.sh");
+const ANSWER: Duration = Duration::from_secs(60);
+/// How often a connection that broke is made again, while the host goes on.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_secs(3);
+
+/// What the host is to do.
+#[derive(Debug, Clone)]
+pub(crate) struct Task {
+    /// Its folder's name below `deploys`.
+    pub(crate) run: String,
+    /// The release that is to serve.
+    pub(crate) id: String,
+    /// The release to fall back to.
+    pub(crate) old: Option<String>,
+    /// The road.
+    pub(crate) way: Way,
+    /// It passed its gate before.
+    pub(crate) gated: bool,
+    /// Compose's project.
+    pub(crate) project: String,
+    /// The image of every Airflow service.
+    pub(crate) image: String,
+    /// The databases that are ours.
+    pub(crate) databases: Vec<&'static str>,
+    /// DAGs that have to be there.
+    pub(crate) dags: Vec<String>,
+    /// Seconds to wait for a run that is active; `None`: do not ask.
+    pub(crate) wait: Option<u64>,
+    /// How many releases stay.
+    pub(crate) keep: usize,
+    /// Who asks, for the audit log.
+    pub(crate) who: serde_json::Value,
+}
+
+/// A line of the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(crate) struct Event {
+    /// `gate`, `drain`, `switch`, …, `end`.
+    pub(crate) phase: String,
+    /// `begun`, `done`, `failed`; how it ended for `end`.
+    pub(crate) state: String,
+    /// How long it took.
+    pub(crate) ms: u64,
+}
+
+/// How the host's part ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The release serves.
+    Done,
+    /// It did not pass its gate; nothing was changed.
+    Refused,
+    /// A run is active; nothing was changed.
+    Active,
+    /// It failed, and what served before serves again.
+    Reverted,
+    /// It failed, and what serves has to be looked at.
+    Failed,
+    /// Somebody else's deploy runs.
+    Busy,
+    /// The host ended it: it was started anew, say.
+    Lost,
+}
+
+impl Task {
+    fn script(&self, host: &Host) -> String {
+        let directory = &host.directory;
+        let own = [
+            ("home", directory.clone()),
+            ("run", format!("{directory}/deploys/{}", self.run)),
+            ("id", self.id.clone()),
+            ("old", self.old.clone().unwrap_or_default()),
+            ("way", self.way.name().to_owned()),
+            ("gated", if self.gated { "yes" } else { "no" }.to_owned()),
+            ("mount", host.project_mount.clone()),
+            ("project", self.project.clone()),
+            ("image", self.image.clone()),
+            ("databases", self.databases.join(" ")),
+            ("dags", self.dags.join(" ")),
+            (
+                "wait",
+                self.wait.map_or("now".to_owned(), |wait| wait.to_string()),
+            ),
+            ("keep", self.keep.to_string()),
+            ("who", self.who.to_string()),
+        ];
+        let lines = own.map(|(name, value)| format!("{name}={}\n", quote(value)));
+        lines.concat() + CRITICAL
+    }
+}
+
+/// Gives the host its part; it runs from here on, whatever becomes of us.
+pub(crate) fn start(there: &Machine, host: &Host, task: &Task) -> Result<()> {
+    let folder = format!("{}/deploys/{}", host.directory, task.run);
+    let script = "set -eu; umask 027; mkdir -p \"$1\" \"$2/airflow/logs\" \"$2/airflow/certs\"; : >\"$1/journal\"; : >\"$1/log\"\n\
+                  cat >\"$1/run\"; touch \"$2/lock\"\n\
+                  setsid --fork sh -c 'echo $$ >\"$1/pid\"; exec sh \"$1/run\"' run \"$1\" </dev/null >>\"$1/log\" 2>&1";
+    let directory = &host.directory;
+    let step = Step::new(
+        "start the host's part",
+        cmd!(there.sh(), "sh -c {script} start {folder} {directory}"),
+    )
+    .limit(ANSWER);
+    let text = task.script(host);
+    let begun = there.feed(&step, |to| Ok(to.write_all(text.as_bytes())?))?;
+    if begun.ok() {
+        Ok(())
+    } else {
+        Err(there.failed(&step, &begun).into())
+    }
+}
+
+/// The journal of a deploy, as the host writes it.
+#[derive(Debug)]
+pub(crate) struct Follow<'a> {
+    there: &'a Machine,
+    folder: String,
+}
+
+impl<'a> Follow<'a> {
+    /// Of the deploy `run`.
+    pub(crate) fn new(there: &'a Machine, host: &Host, run: &str) -> Self {
+        Self {
+            there,
+            folder: format!("{}/deploys/{run}", host.directory),
+        }
+    }
+
+    /// Hands on each event until the end. A connection that breaks is made again:
+    /// the host goes on meanwhile.
+    ///
+    /// # Errors
+    /// Where the host is not reached for a minute.
+    pub(crate) fn to_end(&self, mut each: impl FnMut(&Event)) -> Result<Outcome> {
+        let script = "cd \"$1\" || exit 1; n=0; until [ -s pid ]; do sleep 0.05; n=$((n + 1)); [ $n -lt 200 ] || exit 1; done\n\
+                      exec tail --lines \"+$2\" --sleep-interval 0.1 --pid \"$(cat pid)\" -f journal";
+        let folder = &self.folder;
+        let (mut seen, mut tries) = (0_usize, 0);
+        let mut outcome = None;
+        loop {
+            let from = (seen + 1).to_string();
+            let step = Step::new(
+                "follow the host",
+                cmd!(self.there.sh(), "sh -c {script} follow {folder} {from}"),
+            );
+            let before = seen;
+            let code = self.there.follow(&step, |line| {
+                seen += 1;
+                if let Ok(event) = serde_json::from_str::<Event>(line) {
+                    if event.phase == "end" {
+                        outcome = Some(Outcome::named(&event.state));
+                    } else {
+                        each(&event);
+                    }
+                }
+            })?;
+            if let Some(outcome) = outcome {
+                return Ok(outcome);
+            }
+            if code == Some(0) {
+                return Ok(Outcome::Lost);
+            }
+            tries = if seen > before { 0 } else { tries + 1 };
+            if tries > TRIES {
+                return Err(Failure::tool(
+                    "failed to follow the host: it is not reached any more; it goes on by itself",
+                )
+                .hint("cargo xtask status --host NAME, once it is reached again")
+                .into());
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// The last lines of what its tools said.
+    pub(crate) fn last_lines(&self, lines: usize) -> Result<Vec<String>> {
+        let (path, lines) = (format!("{}/log", self.folder), lines.to_string());
+        let step = Step::new(
+            "read the host's log",
+            cmd!(self.there.sh(), "tail --lines {lines} {path}"),
+        )
+        .limit(ANSWER);
+        let told = self.there.read(&step)?;
+        Ok(told.lines().map(|line| self.there.redact(line)).collect())
+    }
+}
+
+impl Outcome {
+    fn named(state: &str) -> Self {
+        match state {
+            "done" => Self::Done,
+            "refused" => Self::Refused,
+            "active" => Self::Active,
+            "reverted" => Self::Reverted,
+            "busy" => Self::Busy,
+            _ => Self::Failed,
+        }
+    }
+
+    /// As `--json` calls it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Refused => "refused",
+            Self::Active => "active",
+            Self::Reverted => "reverted",
+            Self::Failed => "failed",
+            Self::Busy => "busy",
+            Self::Lost => "lost",
+        }
+    }
+}

@@ -1,0 +1,23 @@
+
+# What of the stack is there. $1: the stack's folder, $2: Compose's project, $3: where containers see the code, then names of images.
+home=$1 project=$2 mount=$3
+shift 3
+code=$home/code
+[ ! -L "$code/current" ] || say current "$(basename "$(readlink "$code/current")")"
+[ ! -r "$home/good" ] || say good "$(cat "$home/good")"
+[ ! -s "$home/paused" ] || say paused "$(tr '\n' ' ' <"$home/paused")"
+for release in "$code"/releases/*/.release/release.json; do
+    [ ! -r "$release" ] || say release "$(cat "$release")"
+done
+if [ -e "$home/lock" ] && ! flock --nonblock "$home/lock" true; then say busy "$(cat "$home/busy" 2>/dev/null || echo somebody)"; fi
+[ -n "$engine" ] || exit 0
+for name; do
+    format='{"Id":{{json .Id}},"RootFS":{{json .RootFS}},"Config":{"Labels":{{json .Config.Labels}}}}'
+    ! found=$(docker image inspect --format "$format" "$name" 2>/dev/null) || say image "$name $found"
+done
+labels='{{index .Config.Labels "com.docker.compose.service"}} {{index .Config.Labels "com.docker.compose.oneoff"}}'
+docker ps --all --quiet --no-trunc --filter "label=com.docker.compose.project=$project" | xargs -r docker inspect --format \
+    "container $labels {{.Id}} {{.State.Status}} {{if .State.Health}}{{.State.Health.Status}}{{else}}-{{end}} {{.Config.Image}} {{.Image}}"
+docker volume ls --quiet --filter "label=com.docker.compose.project=$project" | sed 's/^/volume /'
+scheduler=$(docker ps --quiet --filter "label=com.docker.compose.project=$project" --filter label=com.docker.compose.service=airflow-scheduler --filter label=com.docker.compose.oneoff=False)
+[ -z "$scheduler" ] || say state "$(docker exec "$scheduler" python "$mount/current/airflow/release/metadata.py" state 2>/dev/null)"
