@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 HERE = Path(__file__).resolve().parent
-PROJECT = Path("/opt/airflow/dbt_dental_clinic")  # where the checkout's packages are mounted
+# Where the project's packages are: a checkout's mounts, or a host's link to its release.
+PROJECT = Path(os.environ.get("PROJECT_ROOT") or "/opt/airflow/dbt_dental_clinic")
 PIPELINE_ROLE = "Pipeline"
 MEMORY = "bootstrap_unpaused"  # the Variable that remembers which DAGs were unpaused once
 LOCK_ID = 0x0A1F_B007
@@ -626,9 +627,13 @@ def _innermost(dag_file: str, trace: str, dag_folder: Path) -> tuple[str, str]:
     """
 
     def ours(path: Path) -> Path | None:
+        if not path.is_absolute():  # `<string>`, say
+            return None
+        # A host's link may stand in a frame, or where it led.
+        real = path.resolve()
         for mounted, folder in ((dag_folder, "airflow/dags"), (PROJECT, "")):
-            if path.is_relative_to(mounted):
-                return folder / path.relative_to(mounted)
+            if real.is_relative_to(mounted.resolve()):
+                return folder / real.relative_to(mounted.resolve())
         return None
 
     frames = re.finditer(r'^ *File "([^"]+)", line (\d+)', trace, re.MULTILINE)

@@ -400,7 +400,9 @@ def _env(name: str, default: str) -> str:
 
 
 def _project_root() -> str:
-    return Variable.get("project_root", default_var=None) or DEFAULT_PROJECT_ROOT
+    return Variable.get("project_root", default_var=None) or _env(
+        "PROJECT_ROOT", DEFAULT_PROJECT_ROOT
+    )
 
 
 def _dbt_target() -> str:

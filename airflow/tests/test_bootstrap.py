@@ -84,6 +84,13 @@ def test_values_come_from_the_environment(fresh: Metadata, bootstrap: Run) -> No
     assert "create the variable etl_environment = demo" in done.stdout
 
 
+@pytest.mark.parametrize("given", ["", "/opt/dbt_dental_clinic/current"])
+def test_where_the_project_is(fresh: Metadata, bootstrap: Run, given: str) -> None:
+    done = bootstrap(fresh.url, PROJECT_ROOT=given)
+    where = given or "/opt/airflow/dbt_dental_clinic"
+    assert f"create the variable project_root = {where}" in done.stdout
+
+
 def password_works(metadata: Metadata, username: str, password: str) -> bool:
     from werkzeug.security import check_password_hash
 
@@ -216,6 +223,30 @@ def test_a_dag_that_does_not_import(
     assert reason in done.stderr
     assert done.stderr.endswith(f"\nhint: mend {places}, then run `cargo xtask up` again\n")
     assert tables(fresh) == 0
+
+
+@pytest.mark.parametrize("way", ["current", "releases/abc"])
+def test_on_a_host_places_are_those_of_the_checkout(
+    fresh: Metadata, bootstrap: Run, tmp_path: Path, way: str
+) -> None:
+    code = tmp_path / "code"
+    for name, text in {
+        "airflow/dags/dag.py": "from airflow import DAG\nimport library.helper\n",
+        "airflow/dags/other.py": "from airflow import DAG\n1 / 0\n",
+        "etl_pipeline/library/helper.py": "import json\n\njson.loads('{')\n",
+    }.items():
+        path = code / "releases" / "abc" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    (code / "current").symlink_to("releases/abc")
+    done = bootstrap(
+        fresh.url,
+        PROJECT_ROOT=str(code / "current"),
+        AIRFLOW__CORE__DAGS_FOLDER=str(code / way / "airflow" / "dags"),
+        PYTHONPATH=str(code / way / "etl_pipeline"),
+    )
+    places = "etl_pipeline/library/helper.py, line 3 and airflow/dags/other.py, line 2"
+    assert done.stderr.endswith(f"\nhint: mend {places}, then run `cargo xtask up` again\n")
 
 
 def test_an_active_dag_that_is_not_there(fresh: Metadata, bootstrap: Run, tmp_path: Path) -> None:

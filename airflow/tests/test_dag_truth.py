@@ -211,6 +211,21 @@ def test_what_the_package_is_given(dag: DAG, package: Package, migrated: Metadat
     assert package.given["verify"] == {"run_id": run.run_id}
 
 
+def test_the_project_is_where_the_variable_says_else_the_environment(
+    migrated: Metadata, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import etl_pipeline_tasks
+    from airflow.models import Variable
+
+    Variable.delete("project_root")
+    monkeypatch.setenv("PROJECT_ROOT", "")
+    assert etl_pipeline_tasks._project_root() == "/opt/airflow/dbt_dental_clinic"
+    monkeypatch.setenv("PROJECT_ROOT", "/opt/dbt_dental_clinic/current")
+    assert etl_pipeline_tasks._project_root() == "/opt/dbt_dental_clinic/current"
+    Variable.set("project_root", "/elsewhere")
+    assert etl_pipeline_tasks._project_root() == "/elsewhere"
+
+
 FAULTS = [
     (task, fault)
     for task in WORK

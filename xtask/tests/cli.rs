@@ -184,7 +184,7 @@ fn what_a_person_set_is_kept_and_the_rest_is_made() {
         bench.run(&["env"]),
         seen(
             "! MY_OWN is a name that nothing reads: docker-compose.yml hands on only what it names\n    \
-             remove the line, or name it in docker-compose.override.yml\n\
+             remove the line, or name it there\n\
              ✓ completed .env, mode 0600, with 16 values made here; from the template: \
              AIRFLOW_ADMIN_EMAIL\n"
                 .to_owned(),

@@ -5,6 +5,7 @@
 
 mod bench;
 
+use std::fs;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -289,6 +290,28 @@ fn an_interrupted_up_says_how_to_go_on() {
         let stopped = bench.interrupt(&["up"], until);
         let (_, after) = stopped.stderr.split_once(until).unwrap();
         assert_eq!((after, stopped.status), (end.as_str(), 130));
+    }
+}
+
+#[test]
+fn a_change_of_either_compose_file_is_told_by_its_name() {
+    let bench = starting("");
+    let _airflow = Airflow::on(bench.ports[0]);
+    let up = bench.run(&["up"]);
+    assert_eq!(up.status, 0, "{}", up.stderr);
+    let restart = || bench.run(&["restart", "--dry-run"]).stderr;
+    let would = restart();
+    assert!(would.starts_with("would run: "), "{would}");
+    for name in ["docker-compose.yml", "docker-compose.override.yml"] {
+        let file = bench.tree().join(name);
+        let text = fs::read_to_string(&file).unwrap();
+        fs::write(&file, format!("{text}# changed\n")).unwrap();
+        let warning = format!(
+            "! {name} changed since the stack started; a restart does not take that over: \
+             cargo xtask up\n"
+        );
+        assert_eq!(restart(), warning + &would);
+        fs::write(&file, text).unwrap();
     }
 }
 

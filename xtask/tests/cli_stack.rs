@@ -10,7 +10,7 @@ use std::path::Path;
 use bench::{BUILTIN, Bench, Seen, copy, seen, without_durations};
 
 const COMPOSE: &str = "docker-compose --project-name dental --file docker-compose.yml \
-                       --profile demo --profile init";
+                       --file docker-compose.override.yml --profile demo --profile init";
 const VOLUMES: &str = "'volume ls') echo dental_postgres-data; echo dental_mysql-data ;;";
 /// What changes nothing, by how a call begins.
 const ASKS: [&str; 10] = [

@@ -6,12 +6,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Variables by which xtask names images; by hand they have their defaults.
-const IMAGES: [&str; 4] = [
+/// Variables by which xtask names images and a host; no installation's settings.
+const GIVEN: [&str; 6] = [
     "AIRFLOW_BASE_IMAGE",
     "AIRFLOW_IMAGE",
+    "HOST_NAME",
     "MYSQL_IMAGE",
     "POSTGRES_IMAGE",
+    "PROJECT_MOUNT",
 ];
 /// On for the demo that the template describes; off where nobody said anything.
 const MEANT_TO_DIFFER: [&str; 1] = ["ETL_ALLOW_BUSINESS_HOURS_OVERRIDE"];
@@ -23,10 +25,15 @@ fn root() -> PathBuf {
         .to_path_buf()
 }
 
-/// Name → default of every `${NAME…}` in the compose file.
+/// Name → default of every `${NAME…}` in the compose files.
 fn read_by_compose() -> BTreeMap<String, Option<String>> {
-    let text = fs::read_to_string(root().join("docker-compose.yml")).unwrap();
-    text.split("${")
+    let files = ["", "override.", "host."].map(|part| {
+        let name = format!("docker-compose.{part}yml");
+        fs::read_to_string(root().join(name)).unwrap()
+    });
+    files
+        .concat()
+        .split("${")
         .skip(1)
         .map(|rest| {
             let inside = rest.split('}').next().unwrap();
@@ -52,7 +59,7 @@ fn template() -> BTreeMap<String, String> {
 #[test]
 fn the_template_names_every_variable_that_compose_reads_and_no_other() {
     let mut read: Vec<String> = read_by_compose().into_keys().collect();
-    read.retain(|name| !IMAGES.contains(&name.as_str()));
+    read.retain(|name| !GIVEN.contains(&name.as_str()));
     read.push("COMPOSE_PROJECT_NAME".to_owned());
     read.sort();
     let named: Vec<String> = template().into_keys().collect();

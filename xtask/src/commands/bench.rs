@@ -10,7 +10,7 @@ use xshell::cmd;
 
 use super::{print, print_json};
 use crate::cli;
-use crate::config::environment;
+use crate::config::{COMPOSE_FILES, environment};
 use crate::context::Context;
 use crate::engine::Engine;
 use crate::error::Failure;
@@ -290,12 +290,8 @@ fn compose_build(context: &Context, engine: &Engine<'_>, facts: &BuildFacts) -> 
     let folder = engine.docker().parent().unwrap_or(Path::new("/"));
     Ok(compose
         .step(engine.sh(), "build by Compose")
-        .args([
-            "--project-name",
-            settings.project(),
-            "--file",
-            "docker-compose.yml",
-        ])
+        .args(["--project-name", settings.project()])
+        .args(COMPOSE_FILES.iter().flat_map(|file| ["--file", file]))
         .args(["build", "airflow-webserver"])
         .without(settings.shadowing())
         .env("PATH", environment::path_after(folder))

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use crate::config::{Deploy, Settings, Store};
+use crate::config::{COMPOSE_FILES, Deploy, Settings, Store};
 use crate::context::Context;
 use crate::engine::{Container, Engine};
 use crate::exec::Step;
@@ -31,16 +31,18 @@ pub(super) fn made_of(
     settings: &Settings,
     containers: &[Container],
 ) -> Result<Vec<(&'static str, String)>> {
-    let compose = "docker-compose.yml";
-    let text = image::files_fingerprint(context.workspace.root(), &[compose], &[])?;
     let services = containers.iter().filter(|c| !c.is_one_off());
     let mut ids: Vec<&str> = services.map(|c| c.id.as_str()).collect();
     ids.sort_unstable();
-    Ok(vec![
+    let mut parts = vec![
         ("containers", ids.join(" ")),
         (".env", settings.env().meaning()),
-        (compose, text.to_string()),
-    ])
+    ];
+    for file in COMPOSE_FILES {
+        let text = image::files_fingerprint(context.workspace.root(), &[file], &[])?;
+        parts.push((file, text.to_string()));
+    }
+    Ok(parts)
 }
 
 /// The files that changed since these containers were started by `up`; none

@@ -21,4 +21,4 @@ pub(crate) use hosts::{EnvSource, Host};
 pub(crate) use notice::notices;
 pub(crate) use reference::{Reference, is_digest};
 pub(crate) use settings::{Settings, Store};
-pub(crate) use workspace::Workspace;
+pub(crate) use workspace::{COMPOSE_FILES, Workspace};

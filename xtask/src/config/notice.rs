@@ -7,7 +7,7 @@ use std::fs;
 use anyhow::Result;
 
 use super::dotenv::EnvFile;
-use super::{Problem, Workspace, settings};
+use super::{COMPOSE_FILES, Problem, Workspace, settings};
 
 /// How alike two names have to be for one to be taken for a slip of the other:
 /// one letter of twenty, two swapped, a prefix left out.
@@ -19,8 +19,7 @@ const OF_COMPOSE: [&str; 2] = ["COMPOSE_", "DOCKER_"];
 pub(crate) fn notices(workspace: &Workspace, env: &EnvFile) -> Result<Vec<Problem>> {
     let template = settings::template(workspace)?;
     let mut known: BTreeSet<String> = template.entries().map(|(n, _)| n.to_owned()).collect();
-    for name in ["docker-compose.yml", "docker-compose.override.yml"] {
-        // An override is a person's own and need not be there.
+    for name in COMPOSE_FILES {
         let text = fs::read_to_string(workspace.root().join(name)).unwrap_or_default();
         known.extend(referred(&text).map(str::to_owned));
     }
@@ -58,7 +57,7 @@ fn among(env: &EnvFile, known: &BTreeSet<String>) -> Vec<Problem> {
                 .to_owned(),
             fix: match nearest(name, known) {
                 Some(near) => format!("did you mean {near}?"),
-                None => "remove the line, or name it in docker-compose.override.yml".to_owned(),
+                None => "remove the line, or name it there".to_owned(),
             },
         });
     twice.chain(strange).collect()
@@ -95,10 +94,7 @@ mod tests {
             told,
             [
                 pair("DBT_TARGET", "keep one of the lines"),
-                pair(
-                    "MINE",
-                    "remove the line, or name it in docker-compose.override.yml"
-                ),
+                pair("MINE", "remove the line, or name it there"),
                 pair(
                     "POSTGRES_ANALYTICS_PASWORD",
                     "did you mean POSTGRES_ANALYTICS_PASSWORD?"

@@ -6,6 +6,10 @@ use anyhow::{Context, Result};
 
 use crate::error::Failure;
 
+/// What Compose is told in a checkout, and takes there by itself: the stack, and
+/// the mounts of the code.
+pub(crate) const COMPOSE_FILES: [&str; 2] = ["docker-compose.yml", "docker-compose.override.yml"];
+
 /// Files that make a folder the root of this repository.
 const MARKS: [&str; 3] = [
     "docker-compose.yml",
@@ -90,7 +94,7 @@ impl Workspace {
     }
 
     /// Folders with the Python that Airflow's containers import DAGs from, as
-    /// docker-compose.yml mounts them.
+    /// docker-compose.override.yml mounts them.
     pub(crate) fn dag_code(&self) -> [PathBuf; 3] {
         [
             "airflow/dags",

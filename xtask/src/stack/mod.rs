@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::config::Settings;
+use crate::config::{COMPOSE_FILES, Settings};
 use crate::engine::{Container, Engine};
 use crate::exec::Step;
 
@@ -95,7 +95,8 @@ impl<'a> Stack<'a> {
         ];
         self.compose
             .step(self.engine.sh(), what)
-            .args(["--project-name", project, "--file", "docker-compose.yml"])
+            .args(["--project-name", project])
+            .args(COMPOSE_FILES.iter().flat_map(|file| ["--file", file]))
             .args(["--profile", "demo", "--profile", "init"])
             .args(args.iter().copied())
             .without(shadowing)

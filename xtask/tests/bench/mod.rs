@@ -47,6 +47,7 @@ impl Bench {
             "deploy.toml",
             ".env.template",
             "docker-compose.yml",
+            "docker-compose.override.yml",
             "Dockerfile.airflow",
             ".dockerignore",
             "xtask/Cargo.toml",
