@@ -77,7 +77,7 @@ pub(crate) enum Command {
     /// Restart services (default: webserver and scheduler)
     Restart(Services),
     /// Show services, image, heartbeat, last run and freshness
-    Status(Json),
+    Status(Status),
     /// Show the logs of services
     Logs(Logs),
     /// Start the nightly run and follow it; its exit status is the run's
@@ -155,6 +155,14 @@ pub(crate) enum Command {
     /// --wait-for-run. Hosts stand in deploy.toml, [hosts.NAME]; a bare one first
     /// wants: cargo xtask provision --host NAME
     Deploy(Deploy),
+    /// Serve an earlier release of a host again: its code, image and settings
+    ///
+    /// Nothing travels and nothing is fetched: a release that is kept has all it
+    /// needs on the host. One that is older than the metadata database's schema is
+    /// refused.
+    Rollback(Rollback),
+    /// List the releases that a host keeps
+    Releases(Releases),
     /// Remove images of earlier builds that no container uses
     ///
     /// Looks at all that xtask built on this engine, bases and test images too;
@@ -248,17 +256,9 @@ pub(crate) struct Provision {
     pub(crate) dry: DryRun,
 }
 
+/// What becomes of a run that is active.
 #[derive(Debug, Args)]
-pub(crate) struct Deploy {
-    /// The host's name in deploy.toml; several are taken one after the other
-    #[arg(long, value_name = "NAME", required = true)]
-    pub(crate) host: Vec<String>,
-    /// Look for real, print the plan, change nothing
-    #[arg(long, visible_alias = "plan")]
-    pub(crate) dry_run: bool,
-    /// Print the plan and how it ended as JSON on standard output
-    #[arg(long)]
-    pub(crate) json: bool,
+pub(crate) struct ActiveRun {
     /// Wait until an active run has ended, so many minutes at most
     #[arg(
         long,
@@ -272,6 +272,67 @@ pub(crate) struct Deploy {
     /// be tried again. It is written into the host's audit log
     #[arg(long)]
     pub(crate) now: bool,
+}
+
+impl ActiveRun {
+    /// How long to wait for one, in seconds; `None`: do not ask.
+    pub(crate) fn seconds(&self) -> Option<u64> {
+        (!self.now).then(|| self.wait_for_run.unwrap_or(0) * 60)
+    }
+}
+
+/// A command that looks at this machine's stack, or at a host's.
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// A host of deploy.toml, instead of this machine
+    #[arg(long, value_name = "NAME")]
+    pub(crate) host: Option<String>,
+    /// Print JSON on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Releases {
+    /// The host's name in deploy.toml
+    #[arg(long, value_name = "NAME")]
+    pub(crate) host: String,
+    /// Print JSON on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rollback {
+    /// The host's name in deploy.toml
+    #[arg(long, value_name = "NAME")]
+    pub(crate) host: String,
+    /// The release to go back to (default: the last good one before the one that
+    /// serves)
+    #[arg(long, value_name = "ID")]
+    pub(crate) to: Option<String>,
+    #[command(flatten)]
+    pub(crate) run: ActiveRun,
+    #[command(flatten)]
+    pub(crate) dry: DryRun,
+    /// Print how it ended as JSON on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Deploy {
+    /// The host's name in deploy.toml; several are taken one after the other
+    #[arg(long, value_name = "NAME", required = true)]
+    pub(crate) host: Vec<String>,
+    /// Look for real, print the plan, change nothing
+    #[arg(long, visible_alias = "plan")]
+    pub(crate) dry_run: bool,
+    /// Print the plan and how it ended as JSON on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) run: ActiveRun,
     /// Deploy although files are not committed; the release is marked as dirty
     #[arg(long)]
     pub(crate) allow_dirty: bool,

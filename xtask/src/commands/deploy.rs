@@ -10,6 +10,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use xshell::cmd;
 
+use super::on_host::{self, There, phases_of};
 use super::{bring, build, phases, print_json, verify};
 use crate::cli;
 use crate::config::{Deploy, EnvFile, EnvSource, Host, Settings, environment, settings};
@@ -19,14 +20,9 @@ use crate::error::Failure;
 use crate::exec::{Machine, Step, millis, plural};
 use crate::image::{self, BaseName, BuildFacts, GitState};
 use crate::release::{
-    self, Calling, Code, Event, Follow, Needed, Observed, Outcome, Plan, ROOTS, Release, Task,
-    Wanted, Way,
+    self, Calling, Code, Event, KEEP, Needed, Observed, Plan, ROOTS, Release, Task, Wanted, Way,
 };
 
-/// Releases that stay on a host, failed ones apart.
-const KEEP: usize = 5;
-/// Lines of the host's log that a failure repeats.
-const LAST_LINES: usize = 30;
 /// Files that decide a release without being in it.
 const DECIDING: [&str; 4] = [
     ".dockerignore",
@@ -87,11 +83,11 @@ fn one(context: &Context, deploy: &Deploy, name: &str, args: &cli::Deploy) -> Re
             release::observe(
                 &target.machine,
                 target.host,
-                target.settings.project(),
+                Some(target.settings.project()),
                 &names,
             )
         })?;
-    refuse_unready(name, &observed)?;
+    on_host::refuse_unready(name, &observed)?;
     let wanted = wanted(context, &engine, &target, &observed, &git, &facts, &names)?;
     let plan = release::plan(&wanted, &observed);
     let shown = Shown {
@@ -113,7 +109,9 @@ fn one(context: &Context, deploy: &Deploy, name: &str, args: &cli::Deploy) -> Re
     if args.dry_run {
         return shown.json("planned", &[]);
     }
-    refuse_active(name, &observed, &plan, args)?;
+    if plan.way != Way::First {
+        on_host::refuse_active(name, "deploy", &observed, &args.run)?;
+    }
     refuse_without_room(name, &observed, &plan)?;
     for image in &plan.bring {
         let layers = wanted.images.iter().find(|n| n.name == *image);
@@ -121,11 +119,15 @@ fn one(context: &Context, deploy: &Deploy, name: &str, args: &cli::Deploy) -> Re
         bring::carry(context, &engine, &target.machine, image, name, layers)?;
     }
     ship(context, &target, &wanted, &plan, &observed, &names)?;
-    let task = task(deploy, &target, &wanted, &plan, args);
-    release::start(&target.machine, target.host, &task)?;
-    let (outcome, events) = follow(context, &target, &task)?;
+    let task = task(deploy, &wanted, &plan, args);
+    let there = There {
+        name,
+        host: target.host,
+        machine: &target.machine,
+    };
+    let (outcome, events) = there.carry_out(context, &task)?;
     shown.json(outcome.name(), &events)?;
-    conclude(&shown, &target, &task, outcome, started.elapsed())
+    there.conclude(context, "deploy", &task, outcome, started.elapsed())
 }
 
 /// Which commit this is.
@@ -252,6 +254,13 @@ fn wanted(
         dirty: !git.dirty.is_empty(),
         code: code.digest(),
         image: facts.image(),
+        project: target.settings.project().to_owned(),
+        databases: target
+            .settings
+            .databases()
+            .into_iter()
+            .map(str::to_owned)
+            .collect(),
         env: target.env.clone(),
         shape: calling(target, observed, names).shape(&code),
     };
@@ -259,7 +268,6 @@ fn wanted(
         release,
         code,
         images,
-        databases: target.settings.databases(),
     })
 }
 
@@ -281,54 +289,6 @@ fn calling<'a>(
         plugin: observed.facts.compose_is_plugin,
         images: names,
     }
-}
-
-fn refuse_unready(name: &str, observed: &Observed) -> Result<()> {
-    let facts = &observed.facts;
-    let lacks: Vec<&str> = [
-        (facts.engine.is_none(), "an engine that answers"),
-        (facts.compose.is_none(), "Compose"),
-        (!facts.rsync, "rsync"),
-        (facts.folder.is_none(), "its folder"),
-    ]
-    .into_iter()
-    .filter_map(|(lacks, what)| lacks.then_some(what))
-    .collect();
-    if !lacks.is_empty() {
-        return Err(Failure::user(format!("it lacks {}", lacks.join(", ")))
-            .hint(format!("cargo xtask provision --host {name}"))
-            .into());
-    }
-    if let Some(who) = &observed.busy {
-        return Err(
-            Failure::user(format!("another deploy runs there since {who}"))
-                .hint(format!("wait for it: cargo xtask status --host {name}"))
-                .into(),
-        );
-    }
-    Ok(())
-}
-
-/// Before anything travels: the host asks again, under its lock.
-fn refuse_active(name: &str, observed: &Observed, plan: &Plan, args: &cli::Deploy) -> Result<()> {
-    let active = observed
-        .state
-        .as_ref()
-        .and_then(|state| state.runs.iter().find(|run| !run.suspended));
-    match active {
-        Some(run) if plan.way != Way::First && args.wait_for_run.is_none() && !args.now => Err(
-            refused_for(name, &format!("{} of {} is active", run.id, run.dag)),
-        ),
-        _ => Ok(()),
-    }
-}
-
-fn refused_for(name: &str, what: &str) -> anyhow::Error {
-    Failure::user(format!("{what}; nothing was changed"))
-        .hint(format!(
-            "cargo xtask deploy --host {name} --wait-for-run\nor, whatever becomes of the run: --now"
-        ))
-        .into()
 }
 
 fn refuse_without_room(name: &str, observed: &Observed, plan: &Plan) -> Result<()> {
@@ -384,94 +344,18 @@ fn ship(
     Ok(())
 }
 
-fn task(
-    deploy: &Deploy,
-    target: &Target<'_>,
-    wanted: &Wanted,
-    plan: &Plan,
-    args: &cli::Deploy,
-) -> Task {
+fn task(deploy: &Deploy, wanted: &Wanted, plan: &Plan, args: &cli::Deploy) -> Task {
     let release = &wanted.release;
     Task {
         run: release.id.clone(),
-        id: release.id.clone(),
+        release: release.clone(),
         old: plan.old.clone(),
         way: plan.way,
         gated: false,
-        project: target.settings.project().to_owned(),
-        image: release.image.clone(),
-        databases: wanted.databases.clone(),
         dags: deploy.airflow.dags.clone(),
-        wait: match (args.now, args.wait_for_run) {
-            (true, _) => None,
-            (false, minutes) => Some(minutes.unwrap_or(0) * 60),
-        },
+        wait: args.run.seconds(),
         keep: KEEP,
         who: json!({"by": release.by, "commit": release.commit, "dirty": release.dirty}),
-    }
-}
-
-/// Shows each phase as it ends.
-fn follow(context: &Context, target: &Target<'_>, task: &Task) -> Result<(Outcome, Vec<Event>)> {
-    let mut events: Vec<Event> = Vec::new();
-    let outcome = Follow::new(&target.machine, target.host, &task.run).to_end(|event| {
-        let took = context.term.dim(&millis(Duration::from_millis(event.ms)));
-        match event.state.as_str() {
-            "begun" => context.term.verbose(&format!("… {}", event.phase)),
-            "done" => context.term.done(&format!("{}  {took}", event.phase)),
-            _ => context.term.fail(&format!("{}  {took}", event.phase)),
-        }
-        if event.state != "begun" {
-            events.push(event.clone());
-        }
-    })?;
-    Ok((outcome, events))
-}
-
-fn conclude(
-    shown: &Shown<'_>,
-    target: &Target<'_>,
-    task: &Task,
-    outcome: Outcome,
-    took: Duration,
-) -> Result<()> {
-    let (name, term) = (target.name, &shown.context.term);
-    let failed = |what: &str| -> anyhow::Error {
-        let follow = Follow::new(&target.machine, target.host, &task.run);
-        let lines = follow.last_lines(LAST_LINES).unwrap_or_default();
-        let tail: String = lines.iter().map(|line| format!("\n  | {line}")).collect();
-        Failure::tool(format!("{what}{tail}"))
-            .hint(format!(
-                "the whole log is on {name}: {}/deploys/{}/log",
-                target.host.directory, task.run
-            ))
-            .into()
-    };
-    match outcome {
-        Outcome::Done => {
-            term.say("");
-            term.done(&format!("{name} serves {}  ({})", task.id, millis(took)));
-            Ok(())
-        }
-        Outcome::Active => Err(refused_for(name, "a run is active")),
-        Outcome::Busy => Err(Failure::user("another deploy runs there")
-            .hint(format!("wait for it: cargo xtask status --host {name}"))
-            .into()),
-        Outcome::Refused => Err(failed(
-            "the release did not pass its gate; nothing was changed:",
-        )),
-        Outcome::Reverted => Err(failed(match &task.old {
-            Some(_) => "it failed, and what served before serves again:",
-            None => "it failed, and what it had made is removed again:",
-        })),
-        Outcome::Failed => Err(failed("it failed, and what serves has to be looked at:")),
-        Outcome::Lost => Err(Failure::tool(
-            "the host ended it half-way: it was started anew, or somebody ended the process",
-        )
-        .hint(format!(
-            "deploy again, which goes on from what is there: cargo xtask deploy --host {name}"
-        ))
-        .into()),
     }
 }
 
@@ -519,10 +403,6 @@ impl Shown<'_> {
         if !self.args.json {
             return Ok(());
         }
-        let phases: Vec<_> = events
-            .iter()
-            .map(|e| json!({"phase": e.phase, "state": e.state, "ms": e.ms}))
-            .collect();
         print_json(&json!({
             "host": self.name,
             "way": self.plan.way.name(),
@@ -531,7 +411,7 @@ impl Shown<'_> {
             "old": self.plan.old,
             "release": self.wanted.release,
             "end": end,
-            "phases": phases,
+            "phases": phases_of(events),
         }))
     }
 }

@@ -13,15 +13,19 @@ mod init;
 mod lock;
 mod logs;
 mod nightly;
+mod on_host;
 mod pass_on;
 mod phases;
 mod provision;
 mod prune;
 mod push;
+mod releases;
 mod restart;
+mod rollback;
 mod shell;
 mod sql;
 mod status;
+mod status_host;
 mod test;
 mod up;
 mod verify;
@@ -61,6 +65,8 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Audit(args) => audit::run(&context, &args),
         Command::Provision(args) => provision::run(&context, &args),
         Command::Push(args) => push::run(&context, &args),
+        Command::Rollback(args) => rollback::run(&context, &args),
+        Command::Releases(args) => releases::run(&context, &args),
         Command::Deploy(args) => deploy::run(&context, &args),
         Command::Prune(args) => prune::run(&context, &args),
         Command::Bench(args) => bench::run(&context, &args),

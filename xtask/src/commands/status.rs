@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{phases, print, print_json};
+use super::{phases, print, print_json, status_host};
 use crate::airflow::{Api, DagRun, Truth, first_failed_of};
 use crate::cli;
 use crate::config::{Deploy, Settings};
@@ -89,7 +89,10 @@ impl Run {
     }
 }
 
-pub(crate) fn run(context: &Context, args: &cli::Json) -> Result<ExitCode> {
+pub(crate) fn run(context: &Context, args: &cli::Status) -> Result<ExitCode> {
+    if let Some(host) = &args.host {
+        return status_host::run(context, host, args.json);
+    }
     let deploy = context.deploy()?;
     let settings = context.settings()?;
     let engine = context.engine()?;

@@ -99,6 +99,12 @@ pub(crate) fn observe_and(
 pub(crate) struct Told(String);
 
 impl Told {
+    /// What a test says in a host's place.
+    #[cfg(test)]
+    pub(crate) fn of(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
     /// The values behind a word; empty ones are not said.
     pub(crate) fn all<'t>(&'t self, word: &'t str) -> impl Iterator<Item = &'t str> {
         self.0.lines().filter_map(move |line| {
@@ -113,7 +119,8 @@ impl Told {
     }
 }
 
-fn parse(told: &Told) -> Facts {
+/// What a machine said, as facts.
+pub(crate) fn parse(told: &Told) -> Facts {
     let one = |word: &str| told.one(word).map(str::to_owned);
     let is = |word: &str| one(word).is_some();
     let text = |word: &str| one(word).unwrap_or_default();
@@ -180,7 +187,7 @@ pub(super) mod tests {
         offered docker.io\noffered rsync\n";
 
     pub(crate) fn facts(told: &str) -> Facts {
-        parse(&Told(told.to_owned()))
+        parse(&Told::of(told))
     }
 
     #[test]

@@ -4,5 +4,7 @@ mod facts;
 pub(crate) mod images;
 mod provision;
 
+#[cfg(test)]
+pub(crate) use facts::parse;
 pub(crate) use facts::{Facts, Rights, Told, observe, observe_and};
 pub(crate) use provision::{Plan, plan};

@@ -186,11 +186,6 @@ impl Code {
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
-
-    /// All of it is new.
-    pub(crate) fn all(&self) -> Changes {
-        self.since(&Self::default())
-    }
 }
 
 fn no_file(path: &str) -> anyhow::Error {

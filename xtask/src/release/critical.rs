@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde::Deserialize;
 use xshell::cmd;
 
-use super::Way;
+use super::{Release, Way};
 use crate::config::Host;
 use crate::error::Failure;
 use crate::exec::{Machine, Step, quote};
@@ -22,20 +22,14 @@ const PAUSE: Duration = Duration::from_secs(3);
 pub(crate) struct Task {
     /// Its folder's name below `deploys`.
     pub(crate) run: String,
-    /// The release that is to serve.
-    pub(crate) id: String,
+    /// What is to serve.
+    pub(crate) release: Release,
     /// The release to fall back to.
     pub(crate) old: Option<String>,
     /// The road.
     pub(crate) way: Way,
     /// It passed its gate before.
     pub(crate) gated: bool,
-    /// Compose's project.
-    pub(crate) project: String,
-    /// The image of every Airflow service.
-    pub(crate) image: String,
-    /// The databases that are ours.
-    pub(crate) databases: Vec<&'static str>,
     /// DAGs that have to be there.
     pub(crate) dags: Vec<String>,
     /// Seconds to wait for a run that is active; `None`: do not ask.
@@ -82,14 +76,14 @@ impl Task {
         let own = [
             ("home", directory.clone()),
             ("run", format!("{directory}/deploys/{}", self.run)),
-            ("id", self.id.clone()),
+            ("id", self.release.id.clone()),
             ("old", self.old.clone().unwrap_or_default()),
             ("way", self.way.name().to_owned()),
             ("gated", if self.gated { "yes" } else { "no" }.to_owned()),
             ("mount", host.project_mount.clone()),
-            ("project", self.project.clone()),
-            ("image", self.image.clone()),
-            ("databases", self.databases.join(" ")),
+            ("project", self.release.project.clone()),
+            ("image", self.release.image.clone()),
+            ("databases", self.release.databases.join(" ")),
             ("dags", self.dags.join(" ")),
             (
                 "wait",

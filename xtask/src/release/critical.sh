@@ -105,6 +105,12 @@ healthy() {
         done
     done
 }
+# Nothing is fetched from anywhere: what is to run is here before anything stops.
+images() {
+    sed -n 's/^export [A-Z]*_IMAGE=//p' "$code/releases/$id/.release/compose" | while read -r name; do
+        docker image inspect --format "{{.Id}} $name" "$name" || exit 1
+    done
+}
 start_databases() {
     [ -n "$databases" ] || return 0
     # shellcheck disable=SC2086 # names of services
@@ -234,6 +240,7 @@ if ! flock --nonblock 9; then
 fi
 printf '%s, deploy of %s' "$(now)" "$id" >"$home/busy"
 
+[ "$way" = code ] || phase images images || finish refused
 if [ "$way" = first ]; then
     docker volume ls --quiet --filter "label=com.docker.compose.project=$project" | grep -q . && : >"$run/volumes"
     phase databases start_databases || revert

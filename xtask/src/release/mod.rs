@@ -9,11 +9,14 @@ mod ship;
 
 pub(crate) use code::{Code, ROOTS};
 pub(crate) use critical::{Event, Follow, Outcome, Task, start};
-pub(crate) use observe::{Observed, observe};
-pub(crate) use plan::{Calling, Needed, Plan, Wanted, Way, plan};
+pub(crate) use observe::{ActiveRun, Observed, State, observe};
+pub(crate) use plan::{AIRFLOW, Calling, Needed, Plan, Wanted, Way, plan};
 pub(crate) use ship::{ship, write_env};
 
 use serde::{Deserialize, Serialize};
+
+/// Releases that stay on a host, failed ones apart.
+pub(crate) const KEEP: usize = 5;
 
 /// One release, as `.release/release.json` of its folder has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +33,10 @@ pub(crate) struct Release {
     pub(crate) code: String,
     /// The image of every Airflow service.
     pub(crate) image: String,
+    /// Compose's project.
+    pub(crate) project: String,
+    /// The databases that are services of it, in order.
+    pub(crate) databases: Vec<String>,
     /// Fingerprint of settings and secrets.
     pub(crate) env: String,
     /// Fingerprint of all that needs a restart when it changes: see [`plan::shape`].

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Release;
 use crate::config::Host;
@@ -46,7 +46,7 @@ impl Served {
 }
 
 /// What Airflow says of itself; `airflow/release/metadata.py state` prints it.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 pub(crate) struct State {
     /// The metadata database's clock, ISO 8601.
     pub(crate) now: String,
@@ -66,7 +66,7 @@ pub(crate) struct State {
 }
 
 /// One DAG.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) struct Dag {
     /// Its id.
     pub(crate) id: String,
@@ -75,7 +75,7 @@ pub(crate) struct Dag {
 }
 
 /// One DAG file.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) struct ImportError {
     /// Its path in the container.
     pub(crate) file: String,
@@ -84,7 +84,7 @@ pub(crate) struct ImportError {
 }
 
 /// One run.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) struct ActiveRun {
     /// Its DAG.
     pub(crate) dag: String,
@@ -95,7 +95,7 @@ pub(crate) struct ActiveRun {
 }
 
 /// One task instance.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) struct ActiveTask {
     /// The run's id.
     pub(crate) run: String,
@@ -116,6 +116,9 @@ pub(crate) struct Observed {
     pub(crate) good: Option<String>,
     /// Every release there, oldest first.
     pub(crate) releases: Vec<Release>,
+    /// Those that have served well, with the revision of Airflow's schema then;
+    /// empty where that is not ours to know.
+    pub(crate) passed: BTreeMap<String, String>,
     /// DAGs that a deploy paused and did not come to unpause.
     pub(crate) paused: Vec<String>,
     /// Who holds the lock.
@@ -124,8 +127,6 @@ pub(crate) struct Observed {
     pub(crate) images: BTreeMap<String, There>,
     /// Containers that are meant to stay.
     pub(crate) served: Vec<Served>,
-    /// Compose's volumes of this project.
-    pub(crate) volumes: Vec<String>,
     /// `None` where no scheduler answers.
     pub(crate) state: Option<State>,
 }
@@ -147,17 +148,19 @@ impl Observed {
     }
 }
 
-/// Reads; changes nothing. `images` are the names to look for.
+/// Reads; changes nothing. `images` are the names to look for; without a project,
+/// that of the release that serves.
 ///
 /// # Errors
 /// Where the machine is not reached, with what mends it.
 pub(crate) fn observe(
     machine: &Machine,
     host: &Host,
-    project: &str,
+    project: Option<&str>,
     images: &[String],
 ) -> Result<Observed> {
-    let own = [project.to_owned(), host.project_mount.clone()];
+    let project = project.unwrap_or_default().to_owned();
+    let own = [host.project_mount.clone(), project];
     let arguments = [&own, images].concat();
     let (facts, told) = host::observe_and(machine, host, OBSERVE, &arguments)?;
     parse(facts, &told)
@@ -184,6 +187,11 @@ fn parse(facts: Facts, told: &Told) -> Result<Observed> {
         current: one("current"),
         good: one("good"),
         releases,
+        passed: told
+            .all("passed")
+            .map(|line| line.split_once(' ').unwrap_or((line, "")))
+            .map(|(id, revision)| (id.to_owned(), revision.to_owned()))
+            .collect(),
         paused: told
             .one("paused")
             .unwrap_or_default()
@@ -193,7 +201,6 @@ fn parse(facts: Facts, told: &Told) -> Result<Observed> {
         busy: one("busy"),
         images,
         served: told.all("container").filter_map(served).collect(),
-        volumes: told.all("volume").map(str::to_owned).collect(),
         state: state.context("failed to read what Airflow says of itself on the host")?,
     })
 }
@@ -212,4 +219,53 @@ fn served(line: &str) -> Option<Served> {
         image: image.to_owned(),
         image_id: image_id.to_owned(),
     })
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// What a host says that serves a release well.
+    pub(crate) const SERVES: &str = "current 20260101T000000Z-abc-1\n\
+        good 20260101T000000Z-abc-1\n\
+        release {\"id\":\"20260101T000000Z-abc-1\",\"by\":\"me@here\",\"commit\":\"abc\",\"dirty\":false,\
+        \"code\":\"c\",\"image\":\"airflow:1\",\"project\":\"dental\",\"databases\":[\"postgres\"],\
+        \"env\":\"e\",\"shape\":\"s\"}\n\
+        passed 20260101T000000Z-abc-1 405de8318b3a\n\
+        image airflow:1 {\"Id\":\"sha256:1\",\"RootFS\":{\"Layers\":[\"sha256:a\",\"sha256:b\"]},\"Config\":{\"Labels\":null}}\n\
+        container airflow-webserver False c1 running healthy airflow:1 sha256:1\n\
+        container airflow-scheduler False c2 running healthy airflow:1 sha256:1\n\
+        container postgres False c3 running healthy postgres:15 sha256:2\n\
+        container airflow-init True c4 exited - airflow:1 sha256:1\n\
+        state {\"now\":\"2026-01-01T00:00:00+00:00\",\"revision\":\"405de8318b3a\",\"heartbeat\":1.5,\
+        \"dags\":[{\"id\":\"etl_pipeline\",\"paused\":false,\"hash\":\"h\",\"parsed\":null}],\
+        \"import_errors\":[],\"runs\":[],\"tasks\":[]}\n";
+
+    pub(crate) fn observed(told: &str) -> Observed {
+        let told = Told::of(told);
+        parse(host::parse(&told), &told).unwrap()
+    }
+
+    #[test]
+    fn what_a_host_says_is_read_whole() {
+        let serves = observed(SERVES);
+        assert_eq!(serves.serving().unwrap().image, "airflow:1");
+        assert_eq!(serves.passed["20260101T000000Z-abc-1"], "405de8318b3a");
+        let names: Vec<&str> = serves.served.iter().map(|s| s.service.as_str()).collect();
+        assert_eq!(
+            names,
+            ["airflow-webserver", "airflow-scheduler", "postgres"]
+        );
+        assert!(serves.served.iter().all(Served::is_up));
+        assert!(serves.images["airflow:1"].has_layers(&["sha256:a".into(), "sha256:b".into()]));
+        let state = serves.state.unwrap();
+        assert_eq!((state.heartbeat, state.dags[0].paused), (Some(1.5), false));
+    }
+
+    #[test]
+    fn an_empty_host_says_nothing() {
+        let empty = observed("");
+        assert!(empty.serving().is_none() && empty.good.is_none() && empty.state.is_none());
+        assert!(empty.releases.is_empty() && empty.served.is_empty() && empty.busy.is_none());
+    }
 }

@@ -1,13 +1,17 @@
 
-# What of the stack is there. $1: the stack's folder, $2: Compose's project, $3: where containers see the code, then names of images.
-home=$1 project=$2 mount=$3
+# What of the stack is there. $1: the stack's folder, $2: where containers see the code, $3: Compose's project, or nothing for
+# that of the release that serves; then names of images.
+home=$1 mount=$2 code=$1/code
+project=${3:-$(sed -n 's/^exec .* --project-name \([^ ]*\) .*/\1/p' "$code/current/.release/compose" 2>/dev/null)}
 shift 3
-code=$home/code
 [ ! -L "$code/current" ] || say current "$(basename "$(readlink "$code/current")")"
 [ ! -r "$home/good" ] || say good "$(cat "$home/good")"
 [ ! -s "$home/paused" ] || say paused "$(tr '\n' ' ' <"$home/paused")"
 for release in "$code"/releases/*/.release/release.json; do
-    [ ! -r "$release" ] || say release "$(cat "$release")"
+    [ -r "$release" ] || continue
+    own=${release%/release.json}
+    say release "$(cat "$release")"
+    [ ! -e "$own/good" ] || say passed "$(basename "${own%/.release}") $(cat "$own/revision" 2>/dev/null)"
 done
 if [ -e "$home/lock" ] && ! flock --nonblock "$home/lock" true; then say busy "$(cat "$home/busy" 2>/dev/null || echo somebody)"; fi
 [ -n "$engine" ] || exit 0
@@ -18,6 +22,5 @@ done
 labels='{{index .Config.Labels "com.docker.compose.service"}} {{index .Config.Labels "com.docker.compose.oneoff"}}'
 docker ps --all --quiet --no-trunc --filter "label=com.docker.compose.project=$project" | xargs -r docker inspect --format \
     "container $labels {{.Id}} {{.State.Status}} {{if .State.Health}}{{.State.Health.Status}}{{else}}-{{end}} {{.Config.Image}} {{.Image}}"
-docker volume ls --quiet --filter "label=com.docker.compose.project=$project" | sed 's/^/volume /'
 scheduler=$(docker ps --quiet --filter "label=com.docker.compose.project=$project" --filter label=com.docker.compose.service=airflow-scheduler --filter label=com.docker.compose.oneoff=False)
 [ -z "$scheduler" ] || say state "$(docker exec "$scheduler" python "$mount/current/airflow/release/metadata.py" state 2>/dev/null)"

@@ -20,8 +20,6 @@ pub(crate) struct Wanted {
     /// Every image that its services need, by name: the engine's list of layers,
     /// and our image's inputs.
     pub(crate) images: Vec<Needed>,
-    /// The databases that are ours, in order.
-    pub(crate) databases: Vec<&'static str>,
 }
 
 /// An image that a service needs.
@@ -131,10 +129,11 @@ pub(crate) fn plan(wanted: &Wanted, observed: &Observed) -> Plan {
             take(Way::Restart, what.to_owned());
         }
     }
-    for name in AIRFLOW.iter().chain(&wanted.databases) {
+    let databases = wanted.release.databases.iter().map(String::as_str);
+    for name in AIRFLOW.into_iter().chain(databases) {
         match observed.service(name) {
             Some(served) if served.is_up() => {
-                if AIRFLOW.contains(name) && served.image != wanted.release.image {
+                if AIRFLOW.contains(&name) && served.image != wanted.release.image {
                     take(Way::Restart, format!("{name} runs {}", served.image));
                 }
             }
@@ -216,5 +215,150 @@ impl Calling<'_> {
     pub(crate) fn shape(&self, code: &Code) -> String {
         let text = self.script("release", "env") + &code.digest_at_start();
         HEXLOWER.encode(&Sha256::digest(text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::observe::tests::{SERVES, observed};
+    use super::*;
+
+    fn wanted() -> Wanted {
+        Wanted {
+            release: observed(SERVES).releases.remove(0),
+            code: Code::default(),
+            images: vec![Needed {
+                name: "airflow:1".into(),
+                layers: vec!["sha256:a".into(), "sha256:b".into()],
+            }],
+        }
+    }
+
+    fn planned(change: impl FnOnce(&mut Wanted), told: &str) -> (Way, Vec<String>) {
+        let mut wanted = wanted();
+        change(&mut wanted);
+        let plan = plan(&wanted, &observed(told));
+        (plan.way, plan.why)
+    }
+
+    #[test]
+    fn a_host_that_serves_the_tree_is_left_alone() {
+        assert_eq!(planned(|_| {}, SERVES), (Way::Nothing, vec![]));
+        let plan = plan(&wanted(), &observed(SERVES));
+        assert_eq!(plan.bring, [""; 0]);
+        assert_eq!(plan.old.as_deref(), Some("20260101T000000Z-abc-1"));
+        assert_eq!(plan.like, plan.old);
+    }
+
+    #[test]
+    fn new_code_alone_restarts_nothing() {
+        let (way, why) = planned(|w| w.release.code = "other".into(), SERVES);
+        assert_eq!((way, why), (Way::Code, vec!["the code changed".into()]));
+    }
+
+    #[test]
+    fn whatever_containers_are_made_of_restarts_them() {
+        type Change = fn(&mut Wanted);
+        let changes: [(Change, &str); 3] = [
+            (
+                |w| w.release.image = "airflow:2".into(),
+                "the image is another",
+            ),
+            (
+                |w| w.release.env = "other".into(),
+                "settings or secrets changed",
+            ),
+            (
+                |w| w.release.shape = "other".into(),
+                "what is read at the start of a container changed",
+            ),
+        ];
+        for (change, expected) in changes {
+            let (way, why) = planned(
+                |w| {
+                    change(w);
+                    w.release.code = "other".into();
+                },
+                SERVES,
+            );
+            assert_eq!(way, Way::Restart);
+            assert_eq!(why.first().map(String::as_str), Some(expected));
+        }
+    }
+
+    #[test]
+    fn what_does_not_serve_well_is_mended_though_nothing_changed() {
+        for (before, after, expected) in [
+            (
+                "scheduler False c2 running healthy",
+                "scheduler False c2 running unhealthy",
+                "airflow-scheduler is unhealthy",
+            ),
+            (
+                "webserver False c1 running",
+                "webserver False c1 exited",
+                "airflow-webserver is exited",
+            ),
+            (
+                "container postgres False",
+                "container postgres True",
+                "postgres is not there",
+            ),
+            (
+                "good 20260101T000000Z-abc-1",
+                "good 20250101T000000Z-abc-1",
+                "the deploy of 20260101T000000Z-abc-1 did not come to its end",
+            ),
+            (
+                "current ",
+                "paused etl_pipeline \ncurrent ",
+                "DAGs were left paused: etl_pipeline",
+            ),
+        ] {
+            let told = SERVES.replace(before, after);
+            assert_ne!(told, SERVES, "{before}");
+            assert_eq!(
+                planned(|_| {}, &told),
+                (Way::Restart, vec![expected.into()]),
+                "{before}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_empty_host_gets_all_of_it() {
+        let told = SERVES.lines().filter(|line| {
+            !line.starts_with("current") && !line.starts_with("good") && !line.starts_with("image")
+        });
+        let told: String = told.flat_map(|line| [line, "\n"]).collect();
+        let plan = plan(&wanted(), &observed(&told));
+        assert_eq!((plan.way, plan.old), (Way::First, None));
+        assert_eq!(plan.bring, ["airflow:1"]);
+    }
+
+    #[test]
+    fn a_person_on_the_host_can_run_the_same_compose() {
+        let images = [("AIRFLOW_IMAGE", "airflow:1".to_owned())];
+        let calling = Calling {
+            host: "ec2",
+            directory: "/srv/dental",
+            mount: "/opt/dbt_dental_clinic",
+            project: "dental",
+            uid: 1000,
+            plugin: true,
+            images: &images,
+        };
+        assert_eq!(
+            calling.script("r1", "e1"),
+            "#!/bin/sh\n\
+             # Compose for this release: sh /srv/dental/code/current/.release/compose ps\n\
+             export AIRFLOW_UID=1000\nexport HOST_NAME=ec2\n\
+             export PROJECT_MOUNT=/opt/dbt_dental_clinic\nexport AIRFLOW_IMAGE=airflow:1\n\
+             exec docker compose --project-name dental --project-directory /srv/dental \
+             --env-file /srv/dental/env/e1.env \
+             --file /srv/dental/code/releases/r1/docker-compose.yml \
+             --file /srv/dental/code/releases/r1/docker-compose.host.yml \
+             --profile demo --profile init \"$@\"\n"
+        );
     }
 }

@@ -98,6 +98,13 @@ fn travel(here: &Machine, there: &Machine, incoming: &str, paths: &[String]) -> 
     let Some((rsh, destination)) = there.rsh() else {
         anyhow::bail!("failed to ship: the host is this machine");
     };
+    if which::which("rsync").is_err() {
+        return Err(
+            Failure::user("failed to ship the code: rsync is not on this machine")
+                .hint("sudo apt-get install rsync")
+                .into(),
+        );
+    }
     let to = format!("{destination}:{incoming}/");
     let step = Step::new(
         "ship the code",

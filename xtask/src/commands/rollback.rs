@@ -1,0 +1,128 @@
+//! `rollback`: an earlier release of a host serves again.
+
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::on_host::{self, There, phases_of};
+use super::print_json;
+use crate::cli;
+use crate::config::environment;
+use crate::context::Context;
+use crate::error::Failure;
+use crate::release::{self, KEEP, Observed, Release, Task, Way};
+
+pub(crate) fn run(context: &Context, args: &cli::Rollback) -> Result<()> {
+    let started = Instant::now();
+    let deploy = context.deploy()?;
+    let (name, host) = (args.host.as_str(), deploy.host(&args.host)?);
+    let machine = context.over(name, host)?;
+    let doing = || format!("failed to roll back on {name}");
+    let observed = context.term.task(&format!("{name}, at {}", host.ssh), || {
+        release::observe(&machine, host, None, &[])
+    })?;
+    on_host::refuse_unready(name, &observed).with_context(doing)?;
+    let target = choose(name, &observed, args.to.as_deref()).with_context(doing)?;
+    let way = way(&observed, target);
+    refuse_older_schema(&observed, target, way).with_context(doing)?;
+    let road = match way {
+        Way::Code => "switch without a restart",
+        _ => "drain, backup, stop, init, start",
+    };
+    context.term.say(&format!("  to {}: {road}", target.id));
+    if args.dry.dry_run {
+        return Ok(());
+    }
+    on_host::refuse_active(name, "rollback", &observed, &args.run).with_context(doing)?;
+    let now = Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
+    let task = Task {
+        run: format!("{now}-rollback"),
+        release: target.clone(),
+        old: observed.current.clone(),
+        way,
+        gated: true,
+        dags: deploy.airflow.dags.clone(),
+        wait: args.run.seconds(),
+        keep: KEEP,
+        who: json!({"by": environment::person(), "command": "rollback"}),
+    };
+    let there = There {
+        name,
+        host,
+        machine: &machine,
+    };
+    let (outcome, events) = there.carry_out(context, &task)?;
+    if args.json {
+        print_json(&json!({
+            "host": name,
+            "release": target,
+            "way": way.name(),
+            "end": outcome.name(),
+            "phases": phases_of(&events),
+        }))?;
+    }
+    there
+        .conclude(context, "rollback", &task, outcome, started.elapsed())
+        .with_context(doing)
+}
+
+/// The release that is named, or the last good one before the one that serves.
+fn choose<'o>(name: &str, observed: &'o Observed, to: Option<&str>) -> Result<&'o Release> {
+    let current = observed.current.as_deref().unwrap_or_default();
+    let hint = format!("cargo xtask releases --host {name}");
+    let good = |release: &&Release| observed.passed.contains_key(&release.id);
+    let Some(id) = to else {
+        let before = |release: &&Release| release.id.as_str() < current;
+        let found = observed.releases.iter().rev().filter(good).find(before);
+        return found.ok_or_else(|| {
+            Failure::user("no good release before the one that serves is kept there")
+                .hint(hint)
+                .into()
+        });
+    };
+    if id == current {
+        return Err(Failure::user(format!("{id} serves already"))
+            .hint(hint)
+            .into());
+    }
+    match observed.release(id) {
+        Some(release) if good(&release) => Ok(release),
+        Some(_) => Err(Failure::user(format!("{id} never served well"))
+            .hint(hint)
+            .into()),
+        None => Err(Failure::user(format!("{id} is not kept there"))
+            .hint(hint)
+            .into()),
+    }
+}
+
+fn way(observed: &Observed, target: &Release) -> Way {
+    let same = observed.serving().is_some_and(|serving| {
+        (&serving.image, &serving.env, &serving.shape)
+            == (&target.image, &target.env, &target.shape)
+    });
+    match same && observed.good == observed.current && observed.paused.is_empty() {
+        true => Way::Code,
+        false => Way::Restart,
+    }
+}
+
+/// Airflow refuses a schema that a newer one made; so it is said before anything
+/// stops.
+fn refuse_older_schema(observed: &Observed, target: &Release, way: Way) -> Result<()> {
+    let now = observed.state.as_ref().and_then(|s| s.revision.as_deref());
+    let then = observed.passed.get(&target.id).map(String::as_str);
+    match (now, then) {
+        (Some(now), Some(then)) if way == Way::Restart && !then.is_empty() && now != then => {
+            Err(Failure::user(format!(
+                "the metadata database's schema is {now}, {} was made for {then}",
+                target.id
+            ))
+            .hint("an older Airflow cannot read a newer schema: deploy forward, or restore the backup that was taken before, in backups of the stack's folder")
+            .into())
+        }
+        _ => Ok(()),
+    }
+}
