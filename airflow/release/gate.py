@@ -1,12 +1,14 @@
 """What has to hold before a release may serve.
 
 It runs with the code of that release, in a container of its image: the environment leads there
-(AIRFLOW__CORE__DAGS_FOLDER, PYTHONPATH, DBT_PROJECT_DIR). Every check is made, and all that fail
-are told together; a line for each goes to standard error, and to standard output JSON:
+(AIRFLOW__CORE__DAGS_FOLDER, PYTHONPATH, PROJECT_ROOT, DBT_PROJECT_DIR, DBT_PROFILES_DIR). Every
+check is made, and all that fail are told together; a line for each goes to standard error. When all
+hold, standard output has one JSON object, and nothing otherwise:
 
-    {"dags": {DAG id: hash by which the scheduler will know it}, "checks": {name: seconds}}
+    {"dags": {DAG id: hash that the scheduler will write to serialized_dag.dag_hash},
+     "checks": [{"name": check, "seconds": number, or null where it was skipped}]}
 
-Exit codes: 0 every check holds, 1 otherwise.
+Exit codes: 0 every check holds, 1 one does not, 2 the arguments are wrong.
 """
 
 # Airflow 2.7.1 has these names where Airflow 3 will not: to be moved with that upgrade.
@@ -19,14 +21,16 @@ import hashlib
 import json
 import logging
 import os
-import subprocess
+import re
 import sys
 import tempfile
 import time
+import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "bootstrap")]
@@ -36,78 +40,195 @@ import policy  # noqa: E402
 
 if TYPE_CHECKING:
     from airflow.models import DAG, DagBag
+    from etl_pipeline.pipeline import Validation
+    from etl_pipeline.settings import Settings
 
-CHECKS = ("dags", "policy", "fernet", "databases", "dbt")
-DBT_LIMIT = 300
-DBT_LINES = 15
+DATABASES = ("source", "analytics")
+CHECKS = ("dags", "policy", "fernet", *DATABASES, "dbt")
+ALIASES = {"databases": DATABASES}
+METADATA_PATIENCE = 20.0
+DBT_LIMIT = 300.0
 
 
 class GateError(Exception):
     """What does not hold; then, on a line of its own, the hint that mends it."""
 
+    def __init__(self, doing: str, hint: str) -> None:
+        super().__init__(f"{doing}\nhint: {hint}")
 
-def dag_hash(dag: DAG, lies: str, served: str) -> str:
-    """The hash that the scheduler will write to serialized_dag for `dag`, which lies below `lies`
-    now and will be read below `served`. As airflow.models.serialized_dag makes it.
+
+class Served:
+    """Where a release lies now and where it will be served; texts move from one to the other."""
+
+    def __init__(self, lies: str = "", served: str = "") -> None:
+        self.served = served.rstrip("/")
+        # Only the whole path: releases/1 is no part of releases/10.
+        self.pattern = re.compile(rf"(?<![\w./-]){re.escape(lies.rstrip('/'))}(?![\w.-])")
+        self.moves = bool(lies)
+
+    def __call__(self, node: Any) -> Any:  # noqa: ANN401 - JSON
+        """`node`, JSON, with the path moved in each text."""
+        if isinstance(node, str):
+            return self.pattern.sub(lambda _: self.served, node) if self.moves else node
+        if isinstance(node, dict):
+            return {key: self(child) for key, child in node.items()}
+        return [self(child) for child in node] if isinstance(node, list | tuple) else node
+
+
+def dag_hash(dag: DAG, served: Served) -> str:
+    """The hash that the scheduler will write to serialized_dag for `dag`, as
+    `airflow.models.serialized_dag` makes it.
     """
     from airflow.serialization.serialized_objects import SerializedDAG
 
-    def moved(node: Any) -> Any:  # noqa: ANN401 - JSON
-        if isinstance(node, str):
-            return served + node.removeprefix(lies) if node.startswith(lies) else node
-        if isinstance(node, dict):
-            return {key: moved(child) for key, child in node.items()}
-        return [moved(child) for child in node] if isinstance(node, list) else node
-
-    text = json.dumps(moved(SerializedDAG.to_dict(dag)), sort_keys=True)
+    text = json.dumps(served(SerializedDAG.to_dict(dag)), sort_keys=True)
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
 
-def check_policy(bag: DagBag) -> None:
-    """Every DAG is as the project's DAGs are. Raises GateError."""
-    if found := [line for dag in bag.dags.values() for line in policy.violations(dag)]:
-        raise GateError("holding the DAGs to the policy: " + "; ".join(found) + "\nhint: mend them")
+class Gate:
+    """The checks. Each raises GateError, BootstrapError or PipelineError where it does not hold."""
+
+    def __init__(self, wanted: Sequence[str], served: Served) -> None:
+        self.wanted, self.served = wanted, served
+        self.bag: DagBag | None = None
+        self.hashes: dict[str, str] = {}
+
+    def dags(self) -> None:
+        """Every DAG file imports, and the DAGs that are wanted are there; their hashes."""
+        from airflow.models import DagBag
+
+        # Airflow logs each traceback; it is told once, in the error below.
+        logging.getLogger("airflow.models.dagbag.DagBag").setLevel(logging.CRITICAL)
+        bag = DagBag(include_examples=False, read_dags_from_db=False, collect_dags=False)
+        bag.dagbag_import_error_traceback_depth = bootstrap.WHOLE_TRACE
+        bag.collect_dags(include_examples=False)
+        self.bag = bag
+        self.hashes = {dag.dag_id: dag_hash(dag, self.served) for dag in bag.dags.values()}
+        wrong, places = [], []
+        for path, trace in sorted(bag.import_errors.items()):
+            place, end = bootstrap._innermost(path, trace, Path(bag.dag_folder))
+            wrong.append(f"{Path(path).name}:\n{end.rstrip()}")
+            places.append(place)
+        if absent := sorted(set(self.wanted) - set(bag.dags)):
+            wrong.append(f"there is no DAG {', '.join(absent)}")
+            places.append("the DAG files, or airflow/bootstrap/objects.yml, which names the DAGs")
+        if wrong:
+            raise GateError(
+                "reading the DAG files: " + "\n".join(wrong),
+                f"mend {' and '.join(dict.fromkeys(places))}",
+            )
+
+    def policy(self) -> None:
+        """Every DAG that could be read is as the project's DAGs are."""
+        dags = self.bag.dags.values() if self.bag else ()
+        if found := [line for dag in dags for line in policy.violations(dag)]:
+            raise GateError(
+                f"holding the DAGs to the policy: {'; '.join(found)}",
+                "mend the DAG; the rules are in airflow/release/policy.py",
+            )
+
+    def fernet(self) -> None:
+        """The secrets in the metadata database open with the key; without a schema there are
+        none.
+        """
+        engine = bootstrap.connect(METADATA_PATIENCE, tell)
+        with engine.connect() as connection:
+            bootstrap.check_fernet(connection)
+
+    def source(self) -> None:
+        """The source answers, and its account may do what a night needs and no more."""
+        from etl_pipeline import pipeline
+
+        self._reach(pipeline.check_source)
+
+    def analytics(self) -> None:
+        """The analytics database answers and may be written."""
+        from etl_pipeline import pipeline
+
+        self._reach(pipeline.check_analytics)
+
+    @staticmethod
+    def _reach(check: Callable[[Settings], Validation]) -> None:
+        from etl_pipeline.settings import Settings
+
+        environment = variable("etl_environment")
+        given = {"ETL_ENVIRONMENT": environment} if environment else {}
+        check(Settings.from_env({**os.environ, **given})).required()
+
+    def dbt(self) -> None:
+        """dbt reads the project without a fault. Nothing is written beside it, and the database is
+        not asked.
+        """
+        from etl_pipeline import dbt
+
+        project = os.environ.get("DBT_PROJECT_DIR")
+        if not project:
+            raise GateError(
+                "parsing the dbt project: DBT_PROJECT_DIR is not set",
+                "it stands in the files of Compose",
+            )
+        with tempfile.TemporaryDirectory(prefix="gate-") as folder:
+            scratch = Path(folder)
+            paths = {name: str(scratch) for name in ("DBT_TARGET_PATH", "DBT_LOG_PATH")}
+            try:
+                result = dbt.run_dbt(
+                    Path(project),
+                    command=("parse",),
+                    target=variable("dbt_target") or os.environ.get("DBT_TARGET") or "local",
+                    target_path=scratch,
+                    log_path=scratch,
+                    log=lambda _: None,
+                    timeout=DBT_LIMIT,
+                    environ={**os.environ, **paths},
+                )
+            except dbt.DbtError as error:
+                doing, _, hint = str(error).partition("\nhint: ")
+                raise GateError(doing, hint or "build the image again") from error
+        if result.exit_code != 0:
+            raise GateError(
+                f"parsing the dbt project: {result.error}", "try `cargo xtask dbt -- parse`"
+            )
 
 
-def check_fernet() -> None:
-    """The secrets that Airflow holds open with the key of the environment. Raises
-    BootstrapError.
+def variable(key: str) -> str | None:
+    """The Airflow Variable, which wins over the environment in the tasks too; None without it."""
+    from airflow.models import Variable
+
+    return Variable.get(key, default_var=None) or None
+
+
+def tell(line: str) -> None:
+    """A line for a person."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def explain(error: Exception) -> str:
+    """The error's text. Of an error that nobody foresaw, only its type and place: its message may
+    hold anything.
     """
-    with bootstrap.connect(20, lambda line: print(line, file=sys.stderr)).connect() as connection:
-        bootstrap.check_fernet(connection)
-
-
-def check_databases() -> None:
-    """Source and analytics answer, with the rights that a night needs. Raises GateError."""
-    from etl_pipeline import pipeline
     from etl_pipeline.errors import PipelineError
-    from etl_pipeline.settings import Settings
 
-    try:
-        pipeline.validate(Settings.from_env(os.environ))
-    except PipelineError as error:
-        hint = error.hint or "cargo xtask etl -- test-connections"
-        raise GateError(f"reaching the databases: {error}\nhint: {hint}") from error
+    if isinstance(error, PipelineError):
+        return str(error) if error.hint else f"{error}\nhint: try `cargo xtask etl -- check`"
+    if isinstance(error, GateError | bootstrap.BootstrapError):
+        return str(error)
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return (
+        f"unexpected {type(error).__name__} at {frame.filename}, line {frame.lineno}\n"
+        "hint: run the gate in a container of this image to see more"
+    )
 
 
-def check_dbt() -> None:
-    """dbt can read its project. Raises GateError."""
-    project = os.environ["DBT_PROJECT_DIR"]
-    with tempfile.TemporaryDirectory() as scratch:
-        words = ["dbt", "--no-use-colors", "--log-level-file", "none", "parse"]
-        words += ["--project-dir", project, "--profiles-dir", project]
-        words += ["--target-path", scratch, "--log-path", scratch]
-        parsed = subprocess.run(  # noqa: S603 - argv is data, no shell
-            words,
-            capture_output=True,
-            text=True,
-            timeout=DBT_LIMIT,
-            check=False,
-            env={**os.environ, "DBT_TARGET_PATH": scratch, "DBT_LOG_PATH": scratch},
-        )
-    if parsed.returncode != 0:
-        said = "\n".join((parsed.stdout + parsed.stderr).strip().splitlines()[-DBT_LINES:])
-        raise GateError(f"parsing the dbt project: {said}\nhint: cargo xtask dbt -- parse")
+@contextmanager
+def own_output() -> Iterator[TextIO]:
+    """Standard output for the JSON alone: what else is printed, also by another process, goes to
+    standard error.
+    """
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    with os.fdopen(kept, "w", encoding="utf-8") as output:
+        yield output
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -116,44 +237,54 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--dags", default="", metavar="ID,ID", help="DAGs that have to be there")
-    parser.add_argument("--serve-as", default="=", metavar="LIES=SERVED", help="where it will be")
-    parser.add_argument("--skip", default="", metavar="CHECK,…", help=", ".join(CHECKS))
+    parser.add_argument(
+        "--serve-as", metavar="OLD=NEW", help="the release lies in OLD and will be served as NEW"
+    )
+    parser.add_argument(
+        "--skip", default="", metavar="CHECK,…", help=", ".join((*CHECKS, *ALIASES))
+    )
     args = parser.parse_args(argv)
-    skipped = set(filter(None, args.skip.split(",")))
-    if unknown := skipped - set(CHECKS):
-        parser.error(f"no such check: {', '.join(sorted(unknown))}")
-    lies, _, served = args.serve_as.partition("=")
-    logging.disable(logging.INFO)
-    warnings.simplefilter("ignore")
-    os.environ["SQLALCHEMY_SILENCE_UBER_WARNING"] = "1"
-    seconds: dict[str, float] = {}
-    failures: list[str] = []
-    bags: list[DagBag] = []
 
-    def check(name: str, run: Callable[[], None]) -> None:
-        if name in skipped:
-            print(f"{name}: skipped", file=sys.stderr, flush=True)
-            return
-        begun = time.monotonic()
-        try:
-            run()
-        except (GateError, bootstrap.BootstrapError) as error:
-            failures.append(str(error))
-        seconds[name] = round(time.monotonic() - begun, 2)
-        print(f"{name}: {seconds[name]} s", file=sys.stderr, flush=True)
+    def wrong(what: str) -> NoReturn:
+        print(f"error: reading the arguments: {what}\nhint: see --help", file=sys.stderr)
+        sys.exit(2)
 
-    check("dags", lambda: bags.append(bootstrap.load_dags(list(filter(None, args.dags.split(","))))))
-    for bag in bags:
-        check("policy", lambda bag=bag: check_policy(bag))
-    check("fernet", check_fernet)
-    check("databases", check_databases)
-    check("dbt", check_dbt)
-    for failure in failures:
-        print(f"error: {failure}", file=sys.stderr)
-    if failures:
-        return 1
-    dags = {dag.dag_id: dag_hash(dag, lies, served) for bag in bags for dag in bag.dags.values()}
-    print(json.dumps({"dags": dags, "checks": seconds}))
+    words = [word for word in args.skip.split(",") if word]
+    skipped = {name for word in words for name in ALIASES.get(word, (word,))}
+    if unknown := sorted(skipped - set(CHECKS)):
+        wrong(f"there is no check {', '.join(unknown)}")
+    lies, _, served = (args.serve_as or "").partition("=")
+    if args.serve_as is not None and not (lies.startswith("/") and served.startswith("/")):
+        wrong("--serve-as takes two absolute paths with = between")
+
+    with own_output() as output:
+        logging.disable(logging.INFO)
+        warnings.simplefilter("ignore")
+        os.environ["SQLALCHEMY_SILENCE_UBER_WARNING"] = "1"
+        gate = Gate([dag for dag in args.dags.split(",") if dag], Served(lies, served))
+        checks: list[dict[str, Any]] = []
+        failures: list[str] = []
+        for name in CHECKS:
+            if name in skipped:
+                tell(f"{name} skipped")
+                checks.append({"name": name, "seconds": None})
+                continue
+            begun = time.monotonic()
+            held = True
+            try:
+                getattr(gate, name)()
+            except Exception as error:
+                held = False
+                failures.append(explain(error))
+            seconds = round(time.monotonic() - begun, 1)
+            tell(f"{name} {seconds} s" if held else f"{name} failed, {seconds} s")
+            checks.append({"name": name, "seconds": seconds})
+        # Wrong settings fail both databases alike.
+        for failure in dict.fromkeys(failures):
+            tell(f"error: {failure}")
+        if failures:
+            return 1
+        print(json.dumps({"dags": gate.hashes, "checks": checks}), file=output)
     return 0
 
 

@@ -1,16 +1,19 @@
 """What a deploy asks of Airflow's metadata database, and the little that it changes there.
 
-    python metadata.py state                 what there is, as JSON
-    python metadata.py unpaused              ids of the DAGs that are not paused, one a line
-    python metadata.py pause --wait 60       pause every DAG, once no run is active
-    python metadata.py unpause ID…
-    python metadata.py reparse               let the scheduler read every DAG file anew
-    python metadata.py live --since … --expect … --limit 30
+    state                 what there is: see `state` below
+    unpaused              ids of the DAGs that are not paused, one a line, not JSON
+    pause --wait 60       pause every DAG, once no run is active: {"paused": [id]}, or, with exit
+                          code 4, {"active": [run]}
+    unpause ID…           unpause just these: {"unpaused": [id]}, without ids that are unknown
+    reparse               let the scheduler read every DAG file anew: {"since": instant}
+    live --since INSTANT --expect JSON --limit 30
+                          wait until just these DAGs were read after that: {"seconds": number}
 
-It runs inside of a container of the stack, several times in a deploy, so it starts fast: nothing of
-Airflow is imported. The tables are those of Airflow 2.6 and 2.7.
+It runs inside of a container of the stack (`reparse`: the scheduler's), several times in a deploy,
+so it starts fast: nothing of Airflow is imported. The tables are those of Airflow 2.6 and 2.7.
+Instants are ISO 8601 with an offset.
 
-Exit codes: 0 done, 1 failed, 4 a run is active.
+Exit codes: 0 done, 1 failed, 2 the settings or the arguments are wrong, 4 a run is active.
 """
 
 from __future__ import annotations
@@ -18,94 +21,148 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 import psycopg2
+from psycopg2 import errors, extensions
 from psycopg2.extras import RealDictCursor
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
 
 URL = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
-MANAGER = b"DagFileProcessorManager"
+MANAGER = b"airflow scheduler -- DagFileProcessorManager"
 ACTIVE = 4
 ERROR_LINES = 6
+LOCK_LIMIT = "20s"
+POLL = 2.0
+MANAGER_STARTS = 3.0
+MANAGER_ENDS = 10.0
+SIGNAL_AGAIN = 2.0
+
+# SQLAlchemy's own reading of a URL: a password may hold `/`, `?` and `#` as they are.
+URL_PARTS = re.compile(
+    r"postgres(ql)?(\+\w+)?://"
+    r"((?P<user>[^:/]*)(:(?P<password>[^@]*))?@)?"
+    r"(\[(?P<host6>[^/?]+)\]|(?P<host>[^/:?]+))?(:(?P<port>[^/?]*))?"
+    r"(/(?P<dbname>[^?]*))?(\?(?P<query>.*))?"
+)
 
 DAGS = """
 select d.dag_id as id, d.is_paused as paused, s.dag_hash as hash, d.last_parsed_time as parsed
 from dag d join serialized_dag s on s.dag_id = d.dag_id
 where d.is_active order by d.dag_id
 """
+# A task that is restarting still runs: its process was told to end.
+BUSY = """exists (
+    select from task_instance t where t.dag_id = r.dag_id and t.run_id = r.run_id
+    and t.state in ('running', 'queued', 'restarting')
+)"""
 # A run of a paused DAG of which nothing runs goes on when the DAG is unpaused: nobody waits for it.
-RUNS = """
-select r.dag_id as dag, r.run_id as id, r.state,
-    d.is_paused and not exists (
-        select from task_instance t
-        where t.dag_id = r.dag_id and t.run_id = r.run_id and t.state in ('running', 'queued')
-    ) as suspended
+RUNS = f"""
+select r.dag_id as dag, r.run_id as id, r.state, d.is_paused and not {BUSY} as suspended
 from dag_run r join dag d on d.dag_id = r.dag_id
 where r.state in ('queued', 'running') order by r.dag_id, r.run_id
-"""
+"""  # noqa: S608 - constants
+# For `pause`, which has paused every DAG already: %s are those that just now were not.
+ACTIVE_RUNS = f"""
+select r.dag_id as dag, r.run_id as id, r.state, false as suspended
+from dag_run r join dag d on d.dag_id = r.dag_id
+where r.state in ('queued', 'running') and (not d.is_paused or r.dag_id = any(%s) or {BUSY})
+order by r.dag_id, r.run_id
+"""  # noqa: S608 - constants
 TASKS = """
-select dag_id as dag, run_id as run, task_id as task, state, start_date as since
-from task_instance where state in ('running', 'queued', 'restarting') order by 1, 2, 3
+select t.dag_id as dag, t.run_id as run, t.task_id as task, t.state,
+    coalesce(case when t.state = 'queued' then t.queued_dttm end, t.start_date) as since
+from task_instance t join dag_run r on r.dag_id = t.dag_id and r.run_id = t.run_id
+where r.state in ('queued', 'running') and t.state in (
+    'running', 'queued', 'restarting', 'scheduled', 'up_for_reschedule', 'up_for_retry', 'deferred'
+) order by 1, 2, 3
 """
-ERRORS = """
+IMPORT_ERRORS = """
 select filename as file, stacktrace as error, timestamp as at from import_error order by filename
 """
 HEARTBEAT = """
-select extract(epoch from now() - max(latest_heartbeat))::float8
+select extract(epoch from clock_timestamp() - max(latest_heartbeat))::float8
 from job where job_type = 'SchedulerJob' and state = 'running'
 """
-
-# Inside of `pause`, where every DAG is paused already: %s are those that just now were not. A run of
-# another counts only while something of it runs.
-ACTIVE_RUNS = """
-select r.dag_id as dag, r.run_id as id, r.state
-from dag_run r
-where r.state in ('queued', 'running') and (
-    r.dag_id = any(%s)
-    or exists (
-        select from task_instance t
-        where t.dag_id = r.dag_id and t.run_id = r.run_id and t.state in ('running', 'queued')
-    )
-) order by r.dag_id, r.run_id
-"""
+NOW = "select clock_timestamp()"
+PAUSE = "update dag set is_paused = true where not is_paused and is_active returning dag_id as id"
+UNPAUSE = "update dag set is_paused = false where dag_id = any(%s) returning dag_id as id"
+UNPAUSED = "select dag_id as id from dag where is_active and not is_paused order by dag_id"
 
 
 class MetadataError(Exception):
-    """What was being done; then, on a line of its own, the hint that mends it."""
+    """What was being done; then, on a line of its own, the hint that mends it. `code` is the exit
+    code.
+    """
+
+    def __init__(self, doing: str, hint: str, *, code: int = 1) -> None:
+        super().__init__(f"{doing}\nhint: {hint}")
+        self.code = code
+
+
+def parameters(url: str) -> dict[str, str]:
+    """libpq's parameters of SQLAlchemy's URL; its query may hold any of them. Raises
+    MetadataError, which never repeats the URL.
+    """
+    match = URL_PARTS.fullmatch(url)
+    if match is None:
+        what = "it names no PostgreSQL" if url else "it is not set"
+        raise MetadataError(f"reading {URL}: {what}", "`cargo xtask env` writes it", code=2)
+    found = {
+        "user": unquote(match["user"] or ""),
+        "password": unquote(match["password"] or ""),
+        "host": match["host"] or match["host6"],
+        "port": match["port"],
+        "dbname": match["dbname"],
+        **dict(parse_qsl(match["query"] or "")),
+    }
+    return {"connect_timeout": "5", **{name: value for name, value in found.items() if value}}
 
 
 def connect(url: str) -> Connection:
     """A connection by SQLAlchemy's URL, in autocommit. Raises MetadataError."""
-    parts = urlsplit(url)
-    if not parts.scheme.startswith("postgresql"):
-        raise MetadataError(f"reading {URL}: it names no PostgreSQL\nhint: see .env")
+    given = parameters(url)
     try:
-        connection = psycopg2.connect(
-            host=parts.hostname,
-            port=parts.port or 5432,
-            user=unquote(parts.username or ""),
-            password=unquote(parts.password or ""),
-            dbname=unquote(parts.path.lstrip("/")),
-            connect_timeout=5,
-            **dict(parse_qsl(parts.query)),
-        )
+        connection = psycopg2.connect(**given)
     except psycopg2.OperationalError as error:
-        reason = str(error).strip().splitlines()[-1]
+        reason = (str(error).strip().splitlines() or ["no answer"])[-1]
+        where = f"{given.get('dbname', '')} at {given.get('host', '')}:{given.get('port', 5432)}"
         raise MetadataError(
-            f"connecting to the metadata database at {parts.hostname}: {reason}\n"
-            "hint: is the postgres service up?"
+            f"connecting to the metadata database {where}: {reason}",
+            "is the postgres service up and are its credentials in .env?",
         ) from None
+    except psycopg2.ProgrammingError as error:  # a word in the query that libpq does not know
+        raise MetadataError(
+            f"reading {URL}: libpq refuses a parameter of its query", "see .env", code=2
+        ) from error
     connection.autocommit = True
     return connection
+
+
+@contextmanager
+def transaction(connection: Connection, *, snapshot: bool = False) -> Iterator[None]:
+    """One transaction: committed at the end, rolled back by any exception. A snapshot is read-only
+    and sees one state of the database.
+    """
+    level = extensions.ISOLATION_LEVEL_REPEATABLE_READ if snapshot else None
+    connection.set_session(isolation_level=level, readonly=snapshot, autocommit=False)
+    try:
+        with connection:
+            yield
+    finally:
+        if not connection.closed:
+            connection.set_session(isolation_level="DEFAULT", readonly=False, autocommit=True)
 
 
 def rows(connection: Connection, query: str, values: tuple[Any, ...] = ()) -> list[dict[str, Any]]:
@@ -128,107 +185,160 @@ def one(connection: Connection, query: str) -> Any:  # noqa: ANN401 - whatever t
     return row[0] if row else None
 
 
-def errors(connection: Connection) -> list[dict[str, Any]]:
+def ids(connection: Connection, query: str, values: tuple[Any, ...] = ()) -> list[str]:
+    """The ids that a query gives, in order."""
+    return sorted(row["id"] for row in rows(connection, query, values))
+
+
+def import_errors(connection: Connection) -> list[dict[str, Any]]:
     """DAG files that cannot be imported, with the end of each traceback."""
-    found = rows(connection, ERRORS)
+    found = rows(connection, IMPORT_ERRORS)
     for error in found:
         error["error"] = "\n".join((error["error"] or "").rstrip().splitlines()[-ERROR_LINES:])
     return found
 
 
+def migrated(connection: Connection) -> bool:
+    """Whether there is a schema."""
+    return one(connection, "select to_regclass('alembic_version')") is not None
+
+
 def state(connection: Connection) -> dict[str, Any]:
-    """All that a deploy decides by; `revision` is null and all else empty without a schema."""
-    now = one(connection, "select now()").isoformat()
-    if one(connection, "select to_regclass('alembic_version')") is None:
-        empty: dict[str, Any] = {"dags": [], "import_errors": [], "runs": [], "tasks": []}
-        return {"now": now, "revision": None, "heartbeat": None, **empty}
-    return {
-        "now": now,
-        "revision": one(connection, "select version_num from alembic_version"),
-        "heartbeat": one(connection, HEARTBEAT),
-        "dags": rows(connection, DAGS),
-        "import_errors": errors(connection),
-        "runs": rows(connection, RUNS),
-        "tasks": rows(connection, TASKS),
-    }
+    """All that a deploy decides by, of one moment.
 
-
-def unpaused(connection: Connection) -> list[str]:
-    """DAGs that are not paused."""
-    query = "select dag_id from dag where is_active and not is_paused order by dag_id"
-    return [row["dag_id"] for row in rows(connection, query)]
-
-
-def pause(connection: Connection, wait: float) -> int:
-    """Pause every DAG while no run is active; wait so many seconds for that. The exit code.
-
-    The scheduler locks the rows of the DAGs for which it creates runs: our update waits until those
-    runs can be seen, and a run that is seen undoes it.
+    now: the database's clock. revision: alembic's; null without a schema, and all else is empty.
+    heartbeat: seconds since that of the newest running scheduler, or null. dags: id, paused, hash,
+    parsed (or null) of those that the scheduler has read. import_errors: file, error, at. runs:
+    dag, id, state, suspended of those that have not ended. tasks: dag, run, task, state, since (or
+    null) of what has begun and not ended in these.
     """
-    deadline = time.monotonic() + wait
-    told = False
-    while True:
-        connection.autocommit = False
-        paused = rows(
-            connection,
-            "update dag set is_paused = true where is_active and not is_paused returning dag_id",
-        )
-        ids = sorted(row["dag_id"] for row in paused)
-        active = rows(connection, ACTIVE_RUNS, (ids,))
-        if not active:
-            connection.commit()
-            connection.autocommit = True
-            print(json.dumps({"paused": ids}))
-            return 0
-        connection.rollback()
-        connection.autocommit = True
-        names = ", ".join(f"{run['id']} of {run['dag']}" for run in active)
-        if time.monotonic() >= deadline:
-            print(f"error: a run is active: {names}", file=sys.stderr)
-            print(json.dumps({"active": active}))
-            return ACTIVE
-        if not told:
-            print(f"waiting for {names}", file=sys.stderr, flush=True)
-            told = True
-        time.sleep(2)
-
-
-def unpause(connection: Connection, ids: list[str]) -> None:
-    """Unpause exactly these."""
-    rows(connection, "update dag set is_paused = false where dag_id = any(%s)", (ids,))
-
-
-def managers() -> list[int]:
-    """Processes of this container that read DAG files for the scheduler."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                if MANAGER in (folder / "cmdline").read_bytes():
-                    found.append(int(folder.name))
-            except OSError:  # it has ended
-                continue
+    with transaction(connection, snapshot=True):
+        found: dict[str, Any] = {
+            "now": one(connection, NOW).isoformat(),
+            "revision": None,
+            "heartbeat": None,
+            **{name: [] for name in ("dags", "import_errors", "runs", "tasks")},
+        }
+        if migrated(connection):
+            found |= {
+                "revision": one(connection, "select version_num from alembic_version"),
+                "heartbeat": one(connection, HEARTBEAT),
+                "dags": rows(connection, DAGS),
+                "import_errors": import_errors(connection),
+                "runs": rows(connection, RUNS),
+                "tasks": rows(connection, TASKS),
+            }
     return found
 
 
-def reparse() -> None:
-    """End the process that reads DAG files. The scheduler starts another, which knows of no earlier
-    reading: changed, new and removed files are seen at once. Raises MetadataError.
-    """
-    before = managers()
-    if not before:
-        raise MetadataError(
-            "finding the process that reads DAG files: there is none\n"
-            "hint: this is no container of a scheduler that is up"
+class RunsActive(Exception):
+    """An answer, which also undoes the transaction: these runs are active, and what of them runs."""
+
+    def __init__(self, runs: list[dict[str, Any]], tasks: list[dict[str, Any]]) -> None:
+        super().__init__()
+        self.runs = runs
+        self.names = ", ".join(
+            f"{run['id']} of {run['dag']} ({self._tasks(run, tasks)})" for run in runs
         )
-    for pid in before:
-        os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + 10
-    while set(before) & set(managers()):
-        if time.monotonic() >= deadline:
+
+    @staticmethod
+    def _tasks(run: dict[str, Any], tasks: list[dict[str, Any]]) -> str:
+        own = [task for task in tasks if (task["dag"], task["run"]) == (run["dag"], run["id"])]
+        return ", ".join(f"{task['task']} {task['state']}" for task in own) or "no task yet"
+
+
+def try_to_pause(connection: Connection) -> list[str]:
+    """Pause every DAG; their ids. Raises RunsActive, and has changed nothing then.
+
+    The scheduler locks the rows of the DAGs for which it creates runs: the update waits until those
+    runs can be seen, and the next statement, which has a snapshot of its own, sees them.
+    """
+    if not migrated(connection):
+        return []
+    while True:
+        try:
+            with transaction(connection):
+                rows(connection, f"set local lock_timeout = '{LOCK_LIMIT}'")
+                paused = ids(connection, PAUSE)
+                if active := rows(connection, ACTIVE_RUNS, (paused,)):
+                    raise RunsActive(active, rows(connection, TASKS))
+            return paused
+        except errors.DeadlockDetected:  # with a reader of DAG files, which goes on now
+            continue
+
+
+def pause(connection: Connection, wait: float) -> int:
+    """Pause every DAG while no run is active; wait up to `wait` seconds for that. The exit code."""
+    deadline = time.monotonic() + wait
+    told = False
+    while True:
+        try:
+            print(json.dumps({"paused": try_to_pause(connection)}))
+            return 0
+        except RunsActive as active:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                print(json.dumps({"active": active.runs}))
+                print(
+                    f"error: pausing the DAGs: a run is active: {active.names}\n"
+                    "hint: wait for its end, or mark it as failed in the UI",
+                    file=sys.stderr,
+                )
+                return ACTIVE
+            if not told:
+                print(f"waiting for {active.names}", file=sys.stderr, flush=True)
+                told = True
+        time.sleep(min(POLL, left))
+
+
+def processes() -> dict[int, tuple[int, bytes]]:
+    """Of each process of this container that has not ended: its group and its command line."""
+    found = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            # Ended meanwhile.
+            with suppress(OSError):
+                status = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()
+                if status[0] not in "ZX":
+                    title = (folder / "cmdline").read_bytes().rstrip(b"\0 ")
+                    found[int(folder.name)] = (int(status[2]), title)
+    return found
+
+
+def managers() -> list[int]:
+    """Processes that read DAG files for a scheduler. Each leads the group of its children, which
+    have its title for a moment.
+    """
+    return [pid for pid, (group, title) in processes().items() if title == MANAGER and group == pid]
+
+
+def reparse() -> None:
+    """End the process that reads DAG files, and wait for its end and its children's. The scheduler
+    starts another, which knows of no earlier reading: changed, new and removed files are seen at
+    once. Raises MetadataError.
+    """
+    begun = time.monotonic()
+    while not (ended := managers()):  # the scheduler may be about to start one
+        if time.monotonic() - begun > MANAGER_STARTS:
             raise MetadataError(
-                "ending the process that reads DAG files: it goes on\nhint: restart the scheduler"
+                "finding the process that reads DAG files: there is none",
+                "run this in the container of a scheduler that is up",
             )
+        time.sleep(0.05)
+    begun = time.monotonic()
+    signals = 0
+    while any(group in ended for group, _ in processes().values()):
+        passed = time.monotonic() - begun
+        if passed > MANAGER_ENDS:
+            raise MetadataError(
+                f"ending the process that reads DAG files: {ended} go on", "restart the scheduler"
+            )
+        # In its first moments it ignores the signal.
+        if passed >= signals * SIGNAL_AGAIN:
+            signals += 1
+            for pid in ended:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)
         time.sleep(0.02)
 
 
@@ -250,22 +360,35 @@ def live(connection: Connection, since: datetime, expect: dict[str, str], limit:
                 lacking.append(f"{dag} is read as {row['hash']}, not as {expect[dag]}")
             elif row["parsed"] is None or datetime.fromisoformat(row["parsed"]) <= since:
                 lacking.append(f"{dag} was last read at {row['parsed']}")
-        failed = errors(connection)
+        failed = import_errors(connection)
         lacking += [f"{error['file']} cannot be imported:\n{error['error']}" for error in failed]
         if not lacking:
             return time.monotonic() - begun
         fresh = any(datetime.fromisoformat(error["at"]) > since for error in failed)
         if fresh or time.monotonic() - begun > limit:
             raise MetadataError(
-                "seeing the release live: " + "; ".join(lacking) + "\nhint: see the scheduler's log"
+                f"waiting until the scheduler has read the release: {'; '.join(lacking)}",
+                "see the log of the scheduler: `cargo xtask logs airflow-scheduler`",
             )
         time.sleep(0.1)
 
 
 def expected(text: str) -> dict[str, str]:
-    """What `gate.py` printed, or its `dags` alone: DAG id → hash."""
+    """DAG id → hash: an object of these, or all that `gate.py` printed. Raises ValueError."""
     document = json.loads(text)
-    return document["dags"] if isinstance(document.get("dags"), dict) else document
+    inner = document.get("dags") if isinstance(document, dict) else None
+    hashes = inner if isinstance(inner, dict) else document
+    if not isinstance(hashes, dict) or not all(isinstance(v, str) for v in hashes.values()):
+        raise ValueError("not an object of hashes")
+    return hashes
+
+
+def instant(text: str) -> datetime:
+    """An ISO 8601 instant. Raises ValueError for one without an offset."""
+    found = datetime.fromisoformat(text)
+    if found.tzinfo is None:
+        raise ValueError("no offset")
+    return found
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -276,31 +399,41 @@ def main(argv: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     for name in ("state", "unpaused", "reparse"):
         commands.add_parser(name)
-    commands.add_parser("pause").add_argument("--wait", type=float, default=0, metavar="S")
+    commands.add_parser("pause").add_argument("--wait", type=float, default=0, metavar="SECONDS")
     commands.add_parser("unpause").add_argument("ids", nargs="+", metavar="ID")
     command = commands.add_parser("live")
-    command.add_argument("--since", type=datetime.fromisoformat, required=True, metavar="INSTANT")
+    command.add_argument("--since", type=instant, required=True, metavar="INSTANT")
     command.add_argument("--expect", type=expected, required=True, metavar="JSON")
-    command.add_argument("--limit", type=float, default=30, metavar="S")
+    command.add_argument("--limit", type=float, default=30, metavar="SECONDS")
     args = parser.parse_args(argv)
     try:
-        if args.command == "reparse":
-            reparse()
-            return 0
         connection = connect(os.environ.get(URL, ""))
-        if args.command == "state":
-            print(json.dumps(state(connection)))
-        elif args.command == "unpaused":
-            print("".join(f"{dag}\n" for dag in unpaused(connection)), end="")
-        elif args.command == "pause":
+        if args.command == "pause":
             return pause(connection, args.wait)
+        if args.command == "unpaused":
+            print("".join(f"{dag}\n" for dag in ids(connection, UNPAUSED)), end="")
+            return 0
+        if args.command == "state":
+            answer = state(connection)
         elif args.command == "unpause":
-            unpause(connection, args.ids)
+            answer = {"unpaused": ids(connection, UNPAUSE, (args.ids,))}
+        elif args.command == "reparse":
+            reparse()
+            answer = {"since": one(connection, NOW).isoformat()}
         else:
             seconds = live(connection, args.since, args.expect, args.limit)
-            print(json.dumps({"seconds": round(seconds, 3)}))
-    except (MetadataError, psycopg2.Error) as error:
+            answer = {"seconds": round(seconds, 3)}
+        print(json.dumps(answer))
+    except MetadataError as error:
         print(f"error: {error}", file=sys.stderr)
+        return error.code
+    except psycopg2.Error as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        print(
+            f"error: asking the metadata database: {reason}\n"
+            "hint: see `cargo xtask logs postgres`, then try again",
+            file=sys.stderr,
+        )
         return 1
     return 0
 

@@ -16,6 +16,7 @@ AIRFLOW_DIR = Path(__file__).resolve().parents[1]
 REPOSITORY = AIRFLOW_DIR.parent
 DAGS = AIRFLOW_DIR / "dags"
 BOOTSTRAP = AIRFLOW_DIR / "bootstrap" / "bootstrap.py"
+RELEASE = AIRFLOW_DIR / "release"
 CONN = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
 GIVEN = os.environ.get(CONN, "")
 

@@ -13,7 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow_bed import DAGS, FERNET_KEY, Metadata, airflow_environ
+from airflow_bed import DAGS, FERNET_KEY, RELEASE, Metadata, airflow_environ
+
+sys.path.insert(0, str(RELEASE))
+
+from policy import violations
 
 if TYPE_CHECKING:
     from airflow.models import DagBag
@@ -35,21 +39,34 @@ def test_the_named_dags_are_there_and_nothing_failed(bag: DagBag) -> None:
 
 
 def test_policy(bag: DagBag) -> None:
-    for dag in bag.dags.values():
-        assert dag.doc_md
-        assert dag.tags
-        assert dag.description
-        assert dag.catchup is False
-        assert dag.max_active_runs == 1
-        assert dag.dagrun_timeout
-        assert dag.on_failure_callback
-        assert dag.timezone.name == "America/Chicago"
-        for task in dag.tasks:
-            assert task.owner not in ("", "airflow"), task.task_id
-            assert task.doc_md, task.task_id
-            assert task.execution_timeout, task.task_id
-            assert task.execution_timeout < dag.dagrun_timeout
-            assert not task.email_on_failure
+    assert [line for dag in bag.dags.values() for line in violations(dag)] == []
+
+
+def test_the_policy_names_all_that_a_dag_breaks() -> None:
+    import pendulum
+    from airflow.operators.empty import EmptyOperator
+
+    from airflow import DAG
+
+    with DAG("bare", start_date=pendulum.datetime(2025, 1, 1), catchup=True) as dag:
+        EmptyOperator(task_id="one", email_on_failure=True)
+    assert violations(dag) == [
+        "bare: has no doc_md",
+        "bare: has no tags",
+        "bare: has no description",
+        "bare: catches up: it would load every night since its start",
+        "bare: may run twice at the same time",
+        "bare: has no dagrun_timeout",
+        "bare: has no on_failure_callback: nobody would be told",
+        "bare: is not in America/Chicago",
+        "bare: one has no owner",
+        "bare: one has no doc_md",
+        "bare: one has no execution_timeout",
+        "bare: one sends mail on failure",
+    ]
+    dag.dagrun_timeout = timedelta(hours=1)
+    dag.get_task("one").execution_timeout = timedelta(hours=1)
+    assert "bare: one may outlast its run" in violations(dag)
 
 
 def test_what_may_be_tried_again(bag: DagBag) -> None:

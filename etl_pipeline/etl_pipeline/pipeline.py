@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import psycopg2
@@ -45,6 +45,15 @@ class Validation:
     def ok(self) -> bool:
         return all(f.level != "error" for f in self.findings)
 
+    def required(self) -> Validation:
+        """Itself. Raises PipelineError with every finding that is an error."""
+        errors = [f for f in self.findings if f.level == "error"]
+        if errors:
+            raise PipelineError(
+                "; ".join(f.message for f in errors), "; ".join(f.hint for f in errors if f.hint)
+            )
+        return self
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"findings": [asdict(f) for f in self.findings], "ok": self.ok}
 
@@ -75,6 +84,13 @@ class RunResult:
 
 def check(settings: Settings) -> Validation:
     """Connect to both sides and look at rights and versions; raises nothing of its own."""
+    source = check_source(settings)
+    analytics = check_analytics(settings)
+    return replace(source, findings=source.findings + analytics.findings)
+
+
+def check_source(settings: Settings) -> Validation:
+    """`check` of the source alone."""
     findings: list[Finding] = []
     versions: tuple[str | None, str | None] = (None, None)
     try:
@@ -87,12 +103,16 @@ def check(settings: Settings) -> Validation:
             findings.append(Finding("ok", f"source: {count} tables with a primary key"))
     except (PipelineError, pymysql.MySQLError) as error:
         findings.append(_finding(error))
+    return Validation(tuple(findings), *versions)
+
+
+def check_analytics(settings: Settings) -> Validation:
+    """`check` of the analytics database alone."""
     try:
         with Target(settings.analytics) as target:
-            findings.append(_writable(target, settings))
+            return Validation((_writable(target, settings),))
     except (PipelineError, psycopg2.Error) as error:
-        findings.append(_finding(error))
-    return Validation(tuple(findings), *versions)
+        return Validation((_finding(error),))
 
 
 def validate(settings: Settings) -> Validation:
@@ -101,13 +121,7 @@ def validate(settings: Settings) -> Validation:
     Raises:
         PipelineError: with every finding that is an error.
     """
-    validation = check(settings)
-    errors = [f for f in validation.findings if f.level == "error"]
-    if errors:
-        raise PipelineError(
-            "; ".join(f.message for f in errors), "; ".join(f.hint for f in errors if f.hint)
-        )
-    return validation
+    return check(settings).required()
 
 
 def observe_plan(
