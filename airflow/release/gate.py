@@ -40,6 +40,7 @@ import policy  # noqa: E402
 
 if TYPE_CHECKING:
     from airflow.models import DAG, DagBag
+
     from etl_pipeline.pipeline import Validation
     from etl_pipeline.settings import Settings
 
@@ -97,8 +98,6 @@ class Gate:
         """Every DAG file imports, and the DAGs that are wanted are there; their hashes."""
         from airflow.models import DagBag
 
-        # Airflow logs each traceback; it is told once, in the error below.
-        logging.getLogger("airflow.models.dagbag.DagBag").setLevel(logging.CRITICAL)
         bag = DagBag(include_examples=False, read_dags_from_db=False, collect_dags=False)
         bag.dagbag_import_error_traceback_depth = bootstrap.WHOLE_TRACE
         bag.collect_dags(include_examples=False)
@@ -131,6 +130,12 @@ class Gate:
         """The secrets in the metadata database open with the key; without a schema there are
         none.
         """
+        if not os.environ.get("AIRFLOW__CORE__FERNET_KEY"):
+            # Airflow would then take each token for the value itself.
+            raise GateError(
+                "opening the secrets: AIRFLOW__CORE__FERNET_KEY is not set",
+                "`cargo xtask env` writes a good one",
+            )
         engine = bootstrap.connect(METADATA_PATIENCE, tell)
         with engine.connect() as connection:
             bootstrap.check_fernet(connection)
@@ -258,7 +263,8 @@ def main(argv: list[str] | None = None) -> int:
         wrong("--serve-as takes two absolute paths with = between")
 
     with own_output() as output:
-        logging.disable(logging.INFO)
+        # What fails is told once, at the end; Airflow would log it with a traceback before.
+        logging.disable(logging.CRITICAL)
         warnings.simplefilter("ignore")
         os.environ["SQLALCHEMY_SILENCE_UBER_WARNING"] = "1"
         gate = Gate([dag for dag in args.dags.split(",") if dag], Served(lies, served))

@@ -232,7 +232,7 @@ def state(connection: Connection) -> dict[str, Any]:
 
 
 class RunsActive(Exception):
-    """An answer, which also undoes the transaction: these runs are active, and what of them runs."""
+    """An answer that also undoes the transaction: these runs are active, these tasks run."""
 
     def __init__(self, runs: list[dict[str, Any]], tasks: list[dict[str, Any]]) -> None:
         super().__init__()
