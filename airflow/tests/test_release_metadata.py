@@ -24,6 +24,7 @@ from metadata import MetadataError, parameters
 METADATA = RELEASE / "metadata.py"
 GATE = RELEASE / "gate.py"
 TABLES = ("task_instance", "dag_run", "serialized_dag", "dag", "job", "import_error")
+NIGHT = datetime(2026, 7, 16, 3, tzinfo=UTC)
 Done = subprocess.CompletedProcess[str]
 
 
@@ -81,8 +82,8 @@ def put_run(metadata: Metadata, dag: str, run: str, *, task: str | None, state: 
     metadata.query(INSERT_RUN, dag, run, state)
     if task:
         metadata.query(
-            "insert into task_instance (task_id, dag_id, run_id, map_index, pool, pool_slots, state)"
-            " values ('work', %s, %s, -1, 'p', 1, %s)",
+            "insert into task_instance"
+            " (task_id, dag_id, run_id, map_index, pool, pool_slots, state) values ('work', %s, %s, -1, 'p', 1, %s)",
             dag, run, task,
         )  # fmt: skip
 
