@@ -115,7 +115,7 @@ impl Spare {
         let host = format!(
             "\n[hosts.spare]\nssh = \"clinic\"\nuser = \"ubuntu\"\nport = {port}\n\
              identity = \"{at}/key\"\nssh_config = \"{at}/ssh_config\"\n\
-             directory = \"/srv/dental\"\n"
+             directory = \"/srv/dental\"\nenv_file = \".env.spare\"\n"
         );
         fs::write(self.tree().join("deploy.toml"), own + &host).unwrap();
     }
@@ -369,11 +369,6 @@ fn a_tree_is_deployed_changed_and_rolled_back() {
         &["install", "-d", "-o", "ubuntu", "-m", "750", "/srv/dental"],
     );
     assert_eq!(made.status, Some(0), "{}", made.stderr);
-    spare.change(
-        "deploy.toml",
-        "directory = \"/srv/dental\"\n",
-        "directory = \"/srv/dental\"\nenv_file = \".env.spare\"\n",
-    );
     assert_eq!(spare.xtask(&["env"]).status, Some(0));
     let env = fs::read_to_string(spare.tree().join(".env")).unwrap();
     let own = "\nCOMPOSE_PROJECT_NAME=dental-there\nDEMO_SCALE=0.05\n";
