@@ -73,7 +73,7 @@ with_new_code() {
 gate() {
     where=airflow-init skip=
     # Settings and the source are what they were: a clinic's server that sleeps by day stops no change of code.
-    [ "$way" != code ] || where=$(container airflow-scheduler) skip=fernet,databases
+    [ "$way" != code ] || where=$(container airflow-scheduler) skip=fernet,source,analytics
     with_new_code "$where" python "$mount/releases/$id/airflow/release/gate.py" --dags "$(echo "$dags" | tr ' ' ,)" \
         --skip "$skip" --serve-as "$mount/releases/$id=$mount/current" >"$run/gate.json" &&
         cp "$run/gate.json" "$code/releases/$id/.release/gate.json"
