@@ -402,10 +402,10 @@ fn a_tree_is_deployed_changed_and_rolled_back() {
         phases(&first),
         [
             "images done",
+            "switch done",
             "databases done",
             "demo source done",
             "gate done",
-            "switch done",
             "init done",
             "start done",
             "verify done",

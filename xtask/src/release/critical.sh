@@ -243,6 +243,8 @@ printf '%s, deploy of %s' "$(now)" "$id" >"$home/busy"
 [ "$way" = code ] || phase images images || finish refused
 if [ "$way" = first ]; then
     docker volume ls --quiet --filter "label=com.docker.compose.project=$project" | grep -q . && : >"$run/volumes"
+    # Nothing serves yet, and the databases read their first scripts through the link.
+    phase switch switch "$id" || revert
     phase databases start_databases || revert
     case " $databases " in *' mysql '*) phase 'demo source' seed || revert ;; esac
 fi
@@ -271,7 +273,6 @@ case $way in
         phase verify truth 60 || revert
         ;;
     first)
-        phase switch switch "$id" || revert
         phase init init || revert
         phase start start_airflow || revert
         phase verify truth 60 || revert
