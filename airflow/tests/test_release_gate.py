@@ -101,7 +101,7 @@ BAD_DAG = """
 print("hidden-word of a DAG on standard output")
 from airflow import DAG
 import pendulum
-DAG("bare", start_date=pendulum.datetime(2025, 1, 1), schedule=None)
+dag = DAG("bare", start_date=pendulum.datetime(2025, 1, 1), schedule=None)
 """
 
 

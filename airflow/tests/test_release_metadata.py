@@ -83,7 +83,8 @@ def put_run(metadata: Metadata, dag: str, run: str, *, task: str | None, state: 
     if task:
         metadata.query(
             "insert into task_instance"
-            " (task_id, dag_id, run_id, map_index, pool, pool_slots, state) values ('work', %s, %s, -1, 'p', 1, %s)",
+            " (task_id, dag_id, run_id, map_index, pool, pool_slots, state)"
+            " values ('work', %s, %s, -1, 'p', 1, %s)",
             dag, run, task,
         )  # fmt: skip
 
