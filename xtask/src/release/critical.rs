@@ -82,7 +82,6 @@ impl Task {
             ("gated", if self.gated { "yes" } else { "no" }.to_owned()),
             ("mount", host.project_mount.clone()),
             ("project", self.release.project.clone()),
-            ("image", self.release.image.clone()),
             ("databases", self.release.databases.join(" ")),
             ("dags", self.dags.join(" ")),
             (

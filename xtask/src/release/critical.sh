@@ -8,11 +8,11 @@
 #   gated     yes where the release passed its gate before
 #   mount     where containers see the code
 #   project   Compose's project
-#   image     the image of every Airflow service
-#   databases, dags   names, with spaces between
+#   databases, dags   names of services and of DAGs, with spaces between
 #   wait      seconds to wait for a run that is active; now: whatever runs
 #   keep      how many releases stay
 #   who       for the audit log; JSON
+# shellcheck shell=sh disable=SC2154,SC2317 # assigned before; phases are called by name
 set -u
 umask 022
 code=$home/code
@@ -32,7 +32,7 @@ phase() {
     "$@" >>"$run/log" 2>&1 9>&-
     status=$?
     if [ "$status" = 0 ]; then
-        note "$phase" done $(($(millis) - begun))
+        note "$phase" 'done' $(($(millis) - begun))
     else
         note "$phase" failed $(($(millis) - begun))
     fi
@@ -90,7 +90,7 @@ healthy() {
             stands=$(docker inspect --format '{{.State.Status}} {{if .State.Health}}{{.State.Health.Status}}{{else}}healthy{{end}} {{.RestartCount}}' "$name")
             case $stands in
                 'running healthy '*) break ;;
-                exited* | dead* | *' unhealthy '* | restarting* | *' '[1-9]*)
+                exited* | dead* | restarting* | *' '[1-9]*)
                     echo "error: $service: $stands; its last lines:"
                     docker logs --tail 30 "$name" 2>&1
                     return 1
@@ -163,7 +163,7 @@ switch() { ln -sfn "releases/$1" "$code/.next" && mv -T "$code/.next" "$code/cur
 start_airflow() {
     now >"$run/since"
     # shellcheck disable=SC2086 # names of services
-    compose up --detach --no-deps --no-build --force-recreate $airflow && healthy 240 $airflow
+    compose up --detach --no-deps --no-build --force-recreate $airflow && healthy 480 $airflow
 }
 # What runs is what was asked for, and Airflow has read just the DAGs that the gate has read.
 truth() {
@@ -216,12 +216,19 @@ clean() {
 prune() {
     # The newest, what serves and what served before stay.
     kept=$(find "$code/releases" -mindepth 3 -maxdepth 3 -path '*/.release/good' | sed 's,/.release/good$,,; s,.*/,,' | sort -r | head -n "$keep")
+    # Images that only these releases named: others on this machine are somebody else's.
+    gone=
     for folder in "$code"/releases/*; do
-        name=$(basename "$folder")
-        case " $(echo $kept) $id $old " in *" $name "*) ;; *) rm -rf "$folder" ;; esac
+        case " $(echo "$kept" | tr '\n' ' ') $id $old " in
+            *" $(basename "$folder") "*) ;;
+            *)
+                gone="$gone $(sed -n 's/^export [A-Z]*_IMAGE=//p' "$folder/.release/compose" | tr '\n' ' ')"
+                rm -rf "$folder"
+                ;;
+        esac
     done
     used=$(sed -n 's/^export [A-Z]*_IMAGE=//p' "$code"/releases/*/.release/compose | sort -u)
-    docker image ls --format '{{.Repository}}:{{.Tag}}' --filter "reference=${image%:*}" | while read -r name; do
+    for name in $gone; do
         echo "$used" | grep -qxF "$name" || docker image rm "$name"
     done
     for file in "$home"/env/*.env; do
@@ -283,4 +290,4 @@ revision >"$code/releases/$id/.release/revision"
 printf %s "$id" >"$home/good.new" && mv "$home/good.new" "$home/good"
 phase resume resume || finish failed
 phase prune prune
-finish done
+finish 'done'
