@@ -198,7 +198,7 @@ impl Machine {
                 step.what(),
                 step.program_name(),
             ))
-            .hint(format!("try it by hand: {}", self.redact(&step.line())))
+            .hint(by_hand(&self.redact(&step.line())))
             .into());
         }
         // A tool that ended early did not read on: its own words say why.
@@ -448,6 +448,15 @@ fn wait(child: &mut Child, step: &Step, owner: OnTerminal) -> Result<ExitStatus>
     Ok(status)
 }
 
+/// What a person may try where a step took too long; a script is nothing to paste.
+fn by_hand(line: &str) -> String {
+    if line.contains('\n') {
+        "the machine may be busy: try again; -v shows what runs".to_owned()
+    } else {
+        format!("try it by hand: {line}")
+    }
+}
+
 /// `exited with status 3`, or what a signal did.
 fn ended(code: Option<i32>) -> String {
     code.map_or_else(
@@ -593,6 +602,12 @@ mod tests {
         let ends = Step::new("end", cmd!(sh, "sh -c {script}"));
         let ended = machine.feed(&ends, |to| Ok(to.write_all(&much)?)).unwrap();
         assert_eq!((ended.code, ended.stderr.as_str()), (Some(3), "full\n"));
+    }
+
+    #[test]
+    fn a_script_is_no_hint() {
+        assert_eq!(by_hand("docker ps"), "try it by hand: docker ps");
+        assert!(!by_hand("sh -c 'a\nb'").contains("sh -c"));
     }
 
     #[test]
