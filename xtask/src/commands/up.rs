@@ -17,7 +17,7 @@ use crate::preflight;
 use crate::stack::{Images, Memory, Stack, wait_healthy};
 
 const AIRFLOW: [&str; 2] = ["airflow-webserver", "airflow-scheduler"];
-const AIRFLOW_LIMIT: Duration = Duration::from_secs(240);
+const AIRFLOW_LIMIT: Duration = Duration::from_secs(480);
 
 pub(crate) fn run(context: &Context, args: &cli::Up) -> Result<()> {
     let started = Instant::now();
