@@ -23,13 +23,6 @@ use crate::release::{
     self, Calling, Code, Event, KEEP, Needed, Observed, Plan, ROOTS, Release, Task, Wanted, Way,
 };
 
-/// Files that decide a release without being in it.
-const DECIDING: [&str; 4] = [
-    ".dockerignore",
-    "bases",
-    "deploy.toml",
-    "Dockerfile.airflow",
-];
 /// What a deploy needs on the host's disk beside the images, in bytes: releases,
 /// logs, a copy of the metadata database.
 const ROOM: u64 = 1_000_000_000;
@@ -58,9 +51,9 @@ struct Target<'a> {
 
 fn one(context: &Context, deploy: &Deploy, name: &str, args: &cli::Deploy) -> Result<()> {
     let started = Instant::now();
-    let git = committed(context, args.allow_dirty)?;
-    let target = target(context, deploy, name)?;
     let engine = context.engine()?;
+    let git = committed(context, &engine, deploy, args.allow_dirty)?;
+    let target = target(context, deploy, name)?;
     let databases = BaseName::of_stack(&target.settings);
     let facts = match args.dry_run {
         true => image::observe(&engine, &context.workspace, deploy)?,
@@ -135,15 +128,23 @@ fn one(context: &Context, deploy: &Deploy, name: &str, args: &cli::Deploy) -> Re
 /// # Errors
 /// A user failure outside of a repository, and where files are not committed,
 /// unless that is allowed.
-fn committed(context: &Context, allow_dirty: bool) -> Result<GitState> {
-    let paths = [&ROOTS[..], &DECIDING].concat();
-    let Some(git) = GitState::of(&context.machine, &paths)? else {
+fn committed(
+    context: &Context,
+    engine: &Engine<'_>,
+    deploy: &Deploy,
+    allow_dirty: bool,
+) -> Result<GitState> {
+    let Some(mut git) = GitState::of(&context.machine, &ROOTS)? else {
         return Err(Failure::user(
             "failed to name the release: this is no git repository with a commit",
         )
         .hint("deploy from a clone")
         .into());
     };
+    let image = image::observe(engine, &context.workspace, deploy)?;
+    if let Some(of_image) = build::git_state(context, &image)? {
+        git.dirty.extend(of_image.dirty);
+    }
     if git.dirty.is_empty() || allow_dirty {
         return Ok(git);
     }

@@ -197,7 +197,11 @@ revert() {
             phase stop stop_airflow
             serving=$old
             phase 'switch back' switch "$old" || finish failed
-            if [ -n "${before:-}" ] && [ "$after" != "$before" ]; then phase 'restore the backup' restore || finish failed; fi
+            if [ -n "${before:-}" ] && [ -n "$after" ] && [ "$after" != "$before" ]; then
+                # With --now nothing was paused: the copy may lack what ran since. A person decides.
+                [ "$wait" != now ] || finish failed
+                phase 'restore the backup' restore || finish failed
+            fi
             phase start start_airflow && phase verify truth 60 && phase resume resume && finish reverted
             ;;
         first)
@@ -249,7 +253,9 @@ printf '%s, deploy of %s' "$(now)" "$id" >"$home/busy"
 
 [ "$way" = code ] || phase images images || finish refused
 if [ "$way" = first ]; then
-    docker volume ls --quiet --filter "label=com.docker.compose.project=$project" | grep -q . && : >"$run/volumes"
+    # Data that was there before is never removed; where nobody can tell, nothing begins.
+    volumes=$(docker volume ls --quiet --filter "label=com.docker.compose.project=$project") || finish refused
+    [ -z "$volumes" ] || : >"$run/volumes"
     # Nothing serves yet, and the databases read their first scripts through the link.
     phase switch switch "$id" || revert
     phase databases start_databases || revert

@@ -17,8 +17,7 @@ pub(crate) struct Wanted {
     pub(crate) release: Release,
     /// Its files.
     pub(crate) code: Code,
-    /// Every image that its services need, by name: the engine's list of layers,
-    /// and our image's inputs.
+    /// Every image that its services need.
     pub(crate) images: Vec<Needed>,
 }
 
@@ -69,8 +68,6 @@ pub(crate) struct Plan {
     pub(crate) old: Option<String>,
     /// The release there whose files are nearest: the one that serves.
     pub(crate) like: Option<String>,
-    /// DAGs that an interrupted deploy left paused.
-    pub(crate) left_paused: Vec<String>,
 }
 
 /// Decides.
@@ -87,7 +84,6 @@ pub(crate) fn plan(wanted: &Wanted, observed: &Observed) -> Plan {
         bring: bring.map(|needed| needed.name.clone()).collect(),
         old: observed.good.clone(),
         like: serving.map(|release| release.id.clone()),
-        left_paused: observed.paused.clone(),
     };
     let mut take = |way, why: String| {
         plan.why.push(why);
