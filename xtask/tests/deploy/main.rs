@@ -1,0 +1,18 @@
+//! Deploys to another machine, reached by a real ssh, whose engine runs the real
+//! stack.
+//!
+//! Run by `cargo xtask test`; by hand:
+//! `cargo test --test deploy -- --ignored --nocapture`.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test says what it does, and ends where something is wrong"
+)]
+
+#[path = "../containers/mod.rs"]
+mod containers;
+mod life;
+#[path = "../spare/mod.rs"]
+mod spare;
