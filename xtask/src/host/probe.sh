@@ -34,13 +34,15 @@ fi
 if engine=$(docker version --format '{{.Server.Version}}' 2>/dev/null); then
     say engine "$engine"
 else
+    engine=
     case "$(docker version 2>&1 >/dev/null)" in *'permission denied'*) yes denied ;; esac
 fi
 folder=$1
 [ ! -d "$folder" ] || say folder "$(stat -c '%U %a' "$folder")"
 while [ ! -d "$folder" ]; do folder=$(dirname "$folder"); done
 say free "$(df -Pk "$folder" | awk 'NR == 2 { print $4 }')"
-if has apt-cache; then
+# Asking takes longer than all the rest; only what is missing has to be offered.
+if has apt-cache && ! { has rsync && [ -n "$engine" ] && [ -n "$compose" ]; }; then
     LC_ALL=C apt-cache policy docker.io docker-cli docker-buildx docker-buildx-plugin docker-compose-v2 docker-compose rsync |
         awk '/^[^ ]/ { name = $1; sub(/:$/, "", name) } /^ *Candidate:/ && $2 != "(none)" { print "offered", name }'
 fi
