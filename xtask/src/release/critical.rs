@@ -1,4 +1,4 @@
-//! The part of a deploy that the host runs by itself, and following it.
+//! What the host runs by itself, and following it.
 
 use std::time::Duration;
 
@@ -11,13 +11,14 @@ use crate::config::Host;
 use crate::error::Failure;
 use crate::exec::{Machine, Step, quote};
 
-const CRITICAL: &str = include_str!("critical.sh");
+const COMMON: &str = include_str!("critical/common.sh");
+const DEPLOY: &str = include_str!("critical/deploy.sh");
 const ANSWER: Duration = Duration::from_secs(60);
 /// How often a connection that broke is made again, while the host goes on.
 const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_secs(3);
 
-/// What the host is to do.
+/// What the host is to do, under its lock, to the end.
 #[derive(Debug, Clone)]
 pub(crate) struct Task {
     /// Its folder's name below `deploys`.
@@ -26,18 +27,28 @@ pub(crate) struct Task {
     pub(crate) release: Release,
     /// The release to fall back to.
     pub(crate) old: Option<String>,
-    /// The road.
-    pub(crate) way: Way,
-    /// It passed its gate before.
-    pub(crate) gated: bool,
-    /// DAGs that have to be there.
-    pub(crate) dags: Vec<String>,
     /// Seconds to wait for a run that is active; `None`: do not ask.
     pub(crate) wait: Option<u64>,
-    /// How many releases stay.
-    pub(crate) keep: usize,
     /// Who asks, for the audit log.
     pub(crate) who: serde_json::Value,
+    /// What is to be done.
+    pub(crate) work: Work,
+}
+
+/// Each has a script of its own, after the one that all share.
+#[derive(Debug, Clone)]
+pub(crate) enum Work {
+    /// The release comes to serve.
+    Deploy {
+        /// The road.
+        way: Way,
+        /// It passed its gate before.
+        gated: bool,
+        /// DAGs that have to be there.
+        dags: Vec<String>,
+        /// How many releases stay.
+        keep: usize,
+    },
 }
 
 /// A line of the journal.
@@ -73,26 +84,56 @@ pub(crate) enum Outcome {
 impl Task {
     fn script(&self, host: &Host) -> String {
         let directory = &host.directory;
-        let own = [
+        let (way, doing, own, script) = self.work.script(&self.release.id);
+        let shared = [
             ("home", directory.clone()),
             ("run", format!("{directory}/deploys/{}", self.run)),
+            ("doing", doing),
+            ("way", way.to_owned()),
             ("id", self.release.id.clone()),
             ("old", self.old.clone().unwrap_or_default()),
-            ("way", self.way.name().to_owned()),
-            ("gated", if self.gated { "yes" } else { "no" }.to_owned()),
             ("mount", host.project_mount.clone()),
             ("project", self.release.project.clone()),
             ("databases", self.release.databases.join(" ")),
-            ("dags", self.dags.join(" ")),
             (
                 "wait",
                 self.wait.map_or("now".to_owned(), |wait| wait.to_string()),
             ),
-            ("keep", self.keep.to_string()),
             ("who", self.who.to_string()),
         ];
-        let lines = own.map(|(name, value)| format!("{name}={}\n", quote(value)));
-        lines.concat() + CRITICAL
+        let lines = shared.into_iter().chain(own);
+        let lines: String = lines
+            .map(|(name, value)| format!("{name}={}\n", quote(&value)))
+            .collect();
+        lines + COMMON + script
+    }
+}
+
+/// A name that a script reads, and its value.
+type Given = (&'static str, String);
+
+impl Work {
+    /// For the audit log in a word, and for a person; what its script is given, and
+    /// the script.
+    fn script(&self, release: &str) -> (&'static str, String, Vec<Given>, &'static str) {
+        let yes = |is: bool| if is { "yes" } else { "no" }.to_owned();
+        match self {
+            Self::Deploy {
+                way,
+                gated,
+                dags,
+                keep,
+            } => (
+                way.name(),
+                format!("deploy of {release}"),
+                vec![
+                    ("gated", yes(*gated)),
+                    ("dags", dags.join(" ")),
+                    ("keep", keep.to_string()),
+                ],
+                DEPLOY,
+            ),
+        }
     }
 }
 
