@@ -180,11 +180,13 @@ impl<'a> Follow<'a> {
     /// # Errors
     /// Where the host is not reached for a minute.
     pub(crate) fn to_end(&self, mut each: impl FnMut(&Event)) -> Result<Outcome> {
-        // Ended, or waiting for a parent that never asks: both are the end.
+        // Ended, or waiting for a parent that never asks, or another process by now: all
+        // are the end.
         let script = "cd \"$1\" || exit 1; n=0\n\
                       until [ -s pid ]; do sleep 0.05; n=$((n + 1)); [ $n -lt 200 ] || exit 1; done\n\
                       tail --lines \"+$2\" --sleep-interval 0.1 -f journal & shown=$!\n\
-                      while read -r _ _ state _ <\"/proc/$(cat pid)/stat\" && [ \"$state\" != Z ]; do sleep 0.1; done 2>/dev/null\n\
+                      runs() { grep -qsF \"$1/run\" \"/proc/$(cat pid)/cmdline\"; }\n\
+                      while runs \"$1\"; do sleep 0.1; done\n\
                       sleep 0.3; kill $shown";
         let folder = &self.folder;
         let (mut seen, mut tries) = (0_usize, 0);

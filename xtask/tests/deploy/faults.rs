@@ -376,15 +376,14 @@ fn disk_full_while_copying(spare: &Spare) -> Serves {
 
 /// It imports, it starts, it is healthy, and then it is gone.
 fn dies_after_ten_seconds(spare: &Spare) -> Serves {
-    let plugin = "\"\"\"Ends the scheduler after ten seconds.\"\"\"\n\nimport os\nimport sys\nimport threading\n\n\
-                  if sys.argv[-1] == \"scheduler\":\n    threading.Timer(10, os._exit, [1]).start()\n";
-    let path = spare.tree().join("airflow/plugins/dies.py");
-    fs::write(&path, plugin).unwrap();
+    let (path, serves) = ("docker-compose.yml", "command: [scheduler]");
+    let dies = "command: [bash, -c, timeout 10 airflow scheduler]";
+    spare.change(path, serves, dies);
     spare.commit();
-    let dies = spare.xtask(&DEPLOY);
-    fs::remove_file(path).unwrap();
+    let died = spare.xtask(&DEPLOY);
+    spare.change(path, dies, serves);
     spare.commit();
-    reverted(&dies);
+    reverted(&died);
     Serves::Before
 }
 

@@ -34,8 +34,17 @@ phase() {
         note "$phase" 'done' $(($(millis) - begun))
     else
         note "$phase" failed $(($(millis) - begun))
+        # Where it failed because the engine is being restarted, what comes next shall find it again.
+        await_engine
     fi
     return "$status"
+}
+await_engine() {
+    tries=0
+    until docker version >/dev/null 2>&1 || [ "$tries" = 300 ]; do
+        tries=$((tries + 1))
+        sleep 1
+    done
 }
 finish() {
     printf '{"at":"%s","release":"%s","from":"%s","way":"%s","wait":"%s","end":"%s","who":%s}\n' \
@@ -143,6 +152,25 @@ start_airflow() {
     # shellcheck disable=SC2086 # names of services
     compose up --detach --no-deps --no-build --force-recreate $airflow && healthy 480 $airflow
 }
+# A container that ends soon after its start does not serve, though it was healthy for a moment.
+steady() {
+    for service in $airflow; do
+        name=$(container "$service")
+        while :; do
+            state=$(docker inspect --format '{{.State.Running}} {{.RestartCount}} {{.State.StartedAt}}' "$name") || return 1
+            case $state in
+                'true 0 '*) ;;
+                *)
+                    echo "error: $service ended soon after its start; its last lines:"
+                    docker logs --tail 30 "$name" 2>&1
+                    return 1
+                    ;;
+            esac
+            [ $(($(date +%s) - $(date --date "${state##* }" +%s))) -lt 20 ] || break
+            sleep 0.5
+        done
+    done
+}
 # What runs is what was asked for, and Airflow has read just the DAGs that the gate has read.
 truth() {
     wanted=$(sed -n 's/^export AIRFLOW_IMAGE=//p' "$code/releases/$serving/.release/compose")
@@ -151,7 +179,7 @@ truth() {
         [ "$runs" = "$wanted $(docker image inspect --format '{{.Id}}' "$wanted")" ] ||
             { echo "error: $service runs $runs, not $wanted"; return 1; }
     done
-    metadata live --since "$(cat "$run/since")" --expect "$(cat "$code/releases/$serving/.release/gate.json")" --limit "$1"
+    steady && metadata live --since "$(cat "$run/since")" --expect "$(cat "$code/releases/$serving/.release/gate.json")" --limit "$1"
 }
 
 not_drained() {

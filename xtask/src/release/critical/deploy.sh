@@ -36,11 +36,11 @@ revert() {
             phase 'switch back' switch "$old" && phase 'read again' reread && phase resume resume && finish reverted
             ;;
         restart)
-            # By the new image, which knows the new schema.
-            after=$(revision)
             phase stop stop_airflow
             serving=$old
             phase 'switch back' switch "$old" || finish failed
+            phase databases start_databases || finish failed
+            after=$(revision)
             if [ -n "${before:-}" ] && [ -n "$after" ] && [ "$after" != "$before" ]; then
                 # With --now nothing was paused: the copy may lack what ran since. A person decides.
                 [ "$wait" != now ] || finish failed
@@ -53,6 +53,11 @@ revert() {
             ;;
     esac
     finish failed
+}
+# Nothing was changed. A release that served before stays.
+refuse() {
+    [ "$gated" = yes ] || rm -rf "$code/releases/$id"
+    finish refused
 }
 clean() {
     volumes=--volumes
@@ -82,6 +87,9 @@ prune() {
     for file in "$home"/env/*.env; do
         grep -qF "$(basename "$file")" "$code"/releases/*/.release/compose || rm -f "$file"
     done
+    # Left by an engine that was restarted.
+    docker ps --all --quiet --filter "label=com.docker.compose.project=$project" --filter label=com.docker.compose.oneoff=True \
+        --filter status=exited | xargs -r docker rm
     find "$home/deploys" -mindepth 1 -maxdepth 1 -mtime +90 -exec rm -rf {} +
     find "$home/backups" -name '*.dump' -mtime +30 -delete 2>/dev/null
     return 0
@@ -101,8 +109,7 @@ fi
 if [ "$gated" != yes ]; then
     phase gate gate || {
         [ "$way" = first ] && revert
-        rm -rf "$code/releases/$id"
-        finish refused
+        refuse
     }
 fi
 case $way in
@@ -114,7 +121,10 @@ case $way in
     restart)
         phase drain drain || not_drained
         before=$(revision)
-        phase backup backup || { phase resume resume; finish failed; }
+        phase backup backup || {
+            phase resume resume || finish failed
+            refuse
+        }
         phase databases start_databases || revert
         phase stop stop_airflow || revert
         phase switch switch "$id" || revert
