@@ -528,8 +528,8 @@ pub(crate) struct Test {
     /// Leave out everything that needs containers
     #[arg(long)]
     pub(crate) fast: bool,
-    /// Begin no part later than so many minutes after the start; what is left out
-    /// is named at the end
+    /// Begin no part that, at this machine's pace, would end later than so many
+    /// minutes after the start; what is left out is named at the end
     #[arg(long, value_name = "MINUTES")]
     pub(crate) within: Option<u64>,
     /// Only the parts with this in their name, and what they stand on

@@ -214,12 +214,22 @@ fn mount(fields: &Scalars) -> String {
     format!("{}:{}{mode}", fields["source"], fields["target"])
 }
 
+/// What becomes of a service that ended, and of one that was stopped before a reboot.
+fn restarts(rendered: &Scalars) -> String {
+    let lines = rendered.iter().filter_map(|(key, policy)| {
+        let service = key.strip_prefix("services/")?.strip_suffix("/restart")?;
+        Some(format!("{service} {policy}\n"))
+    });
+    lines.collect()
+}
+
 /// All else of the services.
 fn rest(rendered: &Scalars) -> Scalars {
     let is_rest = |key: &str, value: &str| {
         let parts: Vec<&str> = key.split('/').collect();
         match parts.as_slice() {
-            ["services", "airflow-init", "command", ..] | ["services", _, "volumes", ..] => false,
+            ["services", "airflow-init", "command", ..]
+            | ["services", _, "volumes" | "restart", ..] => false,
             ["services", _, "environment", name] => !is_about_code(name, value),
             ["services", ..] => true,
             _ => false,
@@ -305,6 +315,11 @@ fn a_hosts_containers_have_the_folder_around_the_link_and_go_through_it() {
         ] {
             let host = places.on_host(compose, env);
             assert_eq!(code(&host), expected.replace("<mount>", mount));
+            assert_eq!(
+                restarts(&host),
+                "airflow-init no\nairflow-scheduler always\nairflow-webserver always\n\
+                 mysql always\npostgres always\n"
+            );
             assert_eq!(
                 rest(&host),
                 rest(&checkout),

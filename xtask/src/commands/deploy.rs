@@ -21,6 +21,7 @@ use crate::exec::{Machine, Step, millis, plural};
 use crate::image::{self, BaseName, BuildFacts, GitState};
 use crate::release::{
     self, Calling, Code, Event, KEEP, Needed, Observed, Plan, ROOTS, Release, Task, Wanted, Way,
+    Work,
 };
 
 /// What a deploy needs on the host's disk beside the images, in bytes: releases,
@@ -351,12 +352,14 @@ fn task(deploy: &Deploy, wanted: &Wanted, plan: &Plan, args: &cli::Deploy) -> Ta
         run: release.id.clone(),
         release: release.clone(),
         old: plan.old.clone(),
-        way: plan.way,
-        gated: false,
-        dags: deploy.airflow.dags.clone(),
         wait: args.run.seconds(),
-        keep: KEEP,
         who: json!({"by": release.by, "commit": release.commit, "dirty": release.dirty}),
+        work: Work::Deploy {
+            way: plan.way,
+            gated: false,
+            dags: deploy.airflow.dags.clone(),
+            keep: KEEP,
+        },
     }
 }
 

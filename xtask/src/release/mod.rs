@@ -8,7 +8,7 @@ mod plan;
 mod ship;
 
 pub(crate) use code::{Code, ROOTS};
-pub(crate) use critical::{Event, Follow, Outcome, Task, start};
+pub(crate) use critical::{Event, Follow, Outcome, Task, Work, start};
 pub(crate) use observe::{ActiveRun, Observed, State, observe};
 pub(crate) use plan::{AIRFLOW, Calling, Needed, Plan, Wanted, Way, plan};
 pub(crate) use ship::{ship, write_env};

@@ -39,9 +39,30 @@ pub(crate) fn ship(
     like: Option<&str>,
     files: &[(&str, String)],
 ) -> Result<Shipped> {
+    let incoming = format!("{}/code/incoming/{}", host.directory, release.id);
+    let shipped = arrive(here, there, host, &incoming, release, code, like, files);
+    if shipped.is_err() {
+        let discard = cmd!(there.sh(), "rm -rf {incoming}");
+        let step = Step::new("remove what had arrived", discard).limit(ANSWER);
+        // The first error is the one to tell.
+        there.run(&step).ok();
+    }
+    shipped
+}
+
+#[expect(clippy::too_many_arguments, reason = "those of `ship`, and the folder")]
+fn arrive(
+    here: &Machine,
+    there: &Machine,
+    host: &Host,
+    incoming: &str,
+    release: &Release,
+    code: &Code,
+    like: Option<&str>,
+    files: &[(&str, String)],
+) -> Result<Shipped> {
     let directory = &host.directory;
-    let incoming = format!("{directory}/code/incoming/{}", release.id);
-    let before = start(there, directory, &incoming, like)?;
+    let before = start(there, directory, incoming, like)?;
     let changes = code.since(&before);
     if !changes.removed.is_empty() {
         let step = Step::new(
@@ -60,9 +81,9 @@ pub(crate) fn ship(
         }
     }
     if !changes.changed.is_empty() {
-        travel(here, there, &incoming, &changes.changed)?;
+        travel(here, there, incoming, &changes.changed)?;
     }
-    finish(there, directory, &incoming, release, code, files)?;
+    finish(there, directory, incoming, release, code, files)?;
     Ok(Shipped {
         changed: changes.changed.len(),
         removed: changes.removed.len(),

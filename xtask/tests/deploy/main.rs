@@ -13,6 +13,7 @@
 
 #[path = "../containers/mod.rs"]
 mod containers;
+mod faults;
 mod life;
 #[path = "../spare/mod.rs"]
 mod spare;
