@@ -553,4 +553,7 @@ pub(crate) struct Bench {
 pub(crate) enum BenchCommand {
     /// Hash, no-op build, cold build against pip, one changed requirement, push
     Image,
+    /// A deploy with nothing to do, one changed line, an image by each transport, the
+    /// way back; on a whole machine in a container, reached by a real ssh
+    Deploy,
 }

@@ -2,6 +2,7 @@
 
 mod audit;
 mod bench;
+mod bench_deploy;
 mod bring;
 mod build;
 mod deploy;
