@@ -525,6 +525,9 @@ pub(crate) struct Audit {
 
 #[derive(Debug, Args)]
 pub(crate) struct Test {
+    /// Something that takes too long to be a part of every run
+    #[arg(value_enum, conflicts_with_all = ["fast", "within", "only"])]
+    pub(crate) suite: Option<Suite>,
     /// Leave out everything that needs containers
     #[arg(long)]
     pub(crate) fast: bool,
@@ -535,6 +538,13 @@ pub(crate) struct Test {
     /// Only the parts with this in their name, and what they stand on
     #[arg(long, value_name = "TEXT")]
     pub(crate) only: Option<String>,
+}
+
+/// A suite of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Suite {
+    /// Every fault in the middle of a deploy, at every phase; about an hour
+    Faults,
 }
 
 #[derive(Debug, Args)]
