@@ -18,15 +18,13 @@ use crate::context::Context;
 use crate::engine::Engine;
 use crate::error::Failure;
 use crate::exec::{Machine, Step, millis, plural};
+use crate::host::fitness::{self, Load};
 use crate::image::{self, BaseName, BuildFacts, GitState};
+use crate::preflight::State;
 use crate::release::{
     self, Calling, Code, Event, KEEP, Needed, Observed, Plan, ROOTS, Release, Task, Wanted, Way,
     Work,
 };
-
-/// What a deploy needs on the host's disk beside the images, in bytes: releases,
-/// logs, a copy of the metadata database.
-const ROOM: u64 = 1_000_000_000;
 
 pub(crate) fn run(context: &Context, args: &cli::Deploy) -> Result<()> {
     let deploy = context.deploy()?;
@@ -100,13 +98,13 @@ fn one(context: &Context, deploy: &Deploy, name: &str, args: &cli::Deploy) -> Re
         return shown.json("nothing", &[]);
     }
     shown.say();
+    refuse_unfit(context, &target, &observed, &wanted, &plan, &facts)?;
     if args.dry_run {
         return shown.json("planned", &[]);
     }
     if plan.way != Way::First {
         on_host::refuse_active(name, "deploy", &observed, &args.run)?;
     }
-    refuse_without_room(name, &observed, &plan)?;
     for image in &plan.bring {
         let layers = wanted.images.iter().find(|n| n.name == *image);
         let layers = layers.map_or(0, |needed| needed.layers.len());
@@ -293,23 +291,26 @@ fn calling<'a>(
     }
 }
 
-fn refuse_without_room(name: &str, observed: &Observed, plan: &Plan) -> Result<()> {
-    // An image unpacked, and while it is: three gigabytes at most for ours.
-    let needed = ROOM + 3_000_000_000 * plan.bring.len().min(1) as u64;
-    let free = observed.facts.free;
-    if free >= needed {
-        return Ok(());
+/// Before anything travels: all that is wrong with the machine itself.
+fn refuse_unfit(
+    context: &Context,
+    target: &Target<'_>,
+    observed: &Observed,
+    wanted: &Wanted,
+    plan: &Plan,
+    facts: &BuildFacts,
+) -> Result<()> {
+    let platform = facts.base.as_ref().map(|base| base.platform.as_str());
+    let load = Load {
+        architecture: platform.and_then(|platform| platform.split('/').nth(1)),
+        databases: &wanted.release.databases,
+        images: !plan.bring.is_empty(),
+    };
+    let checks = fitness::checks(target.name, &observed.facts, &load);
+    for check in checks.iter().filter(|check| check.state == State::Warn) {
+        context.term.warn(&check.lines("    "));
     }
-    let gigabytes = |bytes: u64| format!("{:.1} GB", bytes as f64 / 1e9);
-    Err(Failure::user(format!(
-        "{} is free there, a deploy needs {}",
-        gigabytes(free),
-        gigabytes(needed)
-    ))
-    .hint(format!(
-        "look for what fills it: ssh to {name}, then df -h and docker system df"
-    ))
-    .into())
+    fitness::refuse(target.name, &checks)
 }
 
 fn ship(

@@ -40,6 +40,11 @@ folder=$1
 [ ! -d "$folder" ] || say folder "$(stat -c '%U %a' "$folder")"
 while [ ! -d "$folder" ]; do folder=$(dirname "$folder"); done
 say free "$(df -Pk "$folder" | awk 'NR == 2 { print $4 }')"
+store=
+[ -z "$engine" ] || store=$(docker info --format '{{.DockerRootDir}}' 2>/dev/null)
+# The folder first: nothing is said where both are on one file system.
+[ -z "$store" ] || df -Pk "$folder" "$store" 2>/dev/null |
+    awk 'NR == 2 { on = $1 } NR == 3 && $1 != on { print "free-for-images", $4 }'
 if has apt-cache; then
     LC_ALL=C apt-cache policy docker.io docker-cli docker-buildx docker-buildx-plugin docker-compose-v2 docker-compose rsync |
         awk '/^[^ ]/ { name = $1; sub(/:$/, "", name) } /^ *Candidate:/ && $2 != "(none)" { print "offered", name }'
