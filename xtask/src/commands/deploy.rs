@@ -10,8 +10,9 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use xshell::cmd;
 
+use super::bring::{Bring, Road};
 use super::on_host::{self, There, phases_of};
-use super::{bring, build, phases, print_json, verify};
+use super::{build, phases, print_json};
 use crate::cli;
 use crate::config::{Deploy, EnvFile, EnvSource, Host, Settings, environment, settings};
 use crate::context::Context;
@@ -22,8 +23,7 @@ use crate::host::fitness::{self, Load};
 use crate::image::{self, BaseName, BuildFacts, GitState};
 use crate::preflight::State;
 use crate::release::{
-    self, Calling, Code, Event, KEEP, Needed, Observed, Plan, ROOTS, Release, Task, Wanted, Way,
-    Work,
+    self, Calling, Code, Event, KEEP, Observed, Plan, ROOTS, Release, Task, Wanted, Way, Work,
 };
 
 pub(crate) fn run(context: &Context, args: &cli::Deploy) -> Result<()> {
@@ -56,7 +56,7 @@ fn one(context: &Context, deploy: &Deploy, name: &str, args: &cli::Deploy) -> Re
     let databases = BaseName::of_stack(&target.settings);
     let facts = match args.dry_run {
         true => image::observe(&engine, &context.workspace, deploy)?,
-        false => build::ensure(context, &engine, deploy, &databases, false)?,
+        false => build::for_host(context, &engine, deploy, target.host, &databases)?,
     };
     let images = phases::images(context, &engine, deploy, &facts)?;
     let names: Vec<(&'static str, String)> = [
@@ -80,14 +80,25 @@ fn one(context: &Context, deploy: &Deploy, name: &str, args: &cli::Deploy) -> Re
             )
         })?;
     on_host::refuse_unready(name, &observed)?;
-    let wanted = wanted(context, &engine, &target, &observed, &git, &facts, &names)?;
+    let bring = Bring {
+        context,
+        engine: &engine,
+        deploy,
+        name,
+        host: target.host,
+        machine: &target.machine,
+        facts: &facts,
+    };
+    let wanted = wanted(context, &target, &observed, &git, &bring, &names)?;
     let plan = release::plan(&wanted, &observed);
+    let roads = plan.bring.iter().map(|image| bring.road(image));
     let shown = Shown {
         context,
         args,
         name,
         wanted: &wanted,
         plan: &plan,
+        roads: roads.collect::<Result<_>>()?,
     };
     if plan.way == Way::Nothing {
         context.term.done(&format!(
@@ -105,10 +116,10 @@ fn one(context: &Context, deploy: &Deploy, name: &str, args: &cli::Deploy) -> Re
     if plan.way != Way::First {
         on_host::refuse_active(name, "deploy", &observed, &args.run)?;
     }
-    for image in &plan.bring {
-        let layers = wanted.images.iter().find(|n| n.name == *image);
-        let layers = layers.map_or(0, |needed| needed.layers.len());
-        bring::carry(context, &engine, &target.machine, image, name, layers)?;
+    for needed in &wanted.images {
+        if plan.bring.contains(&needed.name) {
+            bring.bring(needed)?;
+        }
     }
     ship(context, &target, &wanted, &plan, &observed, &names)?;
     let task = task(deploy, &wanted, &plan, args);
@@ -228,22 +239,15 @@ fn needs(settings: &Settings, variable: &str) -> bool {
 
 fn wanted(
     context: &Context,
-    engine: &Engine<'_>,
     target: &Target<'_>,
     observed: &Observed,
     git: &GitState,
-    facts: &BuildFacts,
+    bring: &Bring<'_>,
     names: &[(&'static str, String)],
 ) -> Result<Wanted> {
     let code = Code::of(&context.machine, context.workspace.root())?;
-    let mut images = Vec::new();
-    for (_, name) in names {
-        let found = engine.raw_images(&[name])?;
-        images.push(Needed {
-            name: name.clone(),
-            layers: found.first().map(verify::layers).unwrap_or_default(),
-        });
-    }
+    let images = names.iter().map(|(_, name)| bring.needed(name));
+    let facts = bring.facts;
     let hash = facts.fingerprint.as_ref().map(image::Fingerprint::tag);
     let time = Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
     let commit = &git.commit[..git.commit.len().min(7)];
@@ -267,7 +271,7 @@ fn wanted(
     Ok(Wanted {
         release,
         code,
-        images,
+        images: images.collect::<Result<_>>()?,
     })
 }
 
@@ -321,8 +325,10 @@ fn ship(
     observed: &Observed,
     names: &[(&'static str, String)],
 ) -> Result<()> {
-    let text = target.settings.env().bare().to_string();
-    release::write_env(&target.machine, target.host, &target.env, &text)?;
+    if plan.way != Way::Code {
+        let text = target.settings.env().bare().to_string();
+        release::write_env(&target.machine, target.host, &target.env, &text)?;
+    }
     let script = calling(target, observed, names).script(&wanted.release.id, &target.env);
     let files = [
         ("release.json", serde_json::to_string(&wanted.release)?),
@@ -371,6 +377,8 @@ struct Shown<'a> {
     name: &'a str,
     wanted: &'a Wanted,
     plan: &'a Plan,
+    /// By which each image of the plan comes.
+    roads: Vec<Road>,
 }
 
 impl Shown<'_> {
@@ -379,7 +387,11 @@ impl Shown<'_> {
         let (wanted, plan) = (self.wanted, self.plan);
         let bring = match plan.bring.is_empty() {
             true => "nothing travels".to_owned(),
-            false => format!("{} to bring", plan.bring.join(", ")),
+            false => {
+                let each = plan.bring.iter().zip(&self.roads);
+                let each = each.map(|(image, road)| format!("{image} {road}"));
+                each.collect::<Vec<_>>().join(", ")
+            }
         };
         let road = match plan.way {
             Way::First => "databases, gate, init, start, verify".to_owned(),
@@ -413,6 +425,7 @@ impl Shown<'_> {
             "way": self.plan.way.name(),
             "why": self.plan.why,
             "bring": self.plan.bring,
+            "by": self.roads.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "old": self.plan.old,
             "release": self.wanted.release,
             "end": end,

@@ -35,6 +35,29 @@ pub(crate) struct Host {
     /// A program that prints them, as NAME=value lines.
     #[serde(default)]
     pub(crate) env_command: Vec<String>,
+    /// How images come to it.
+    #[serde(default)]
+    pub(crate) transport: Transport,
+    /// With transport registry: instead of the one under `[image]`. One name, for
+    /// this machine and for the host.
+    pub(crate) registry: Option<String>,
+    /// With transport build: the file there of a CA that the build has to know,
+    /// where a proxy opens TLS.
+    #[serde(default, deserialize_with = "file")]
+    pub(crate) ca_bundle: Option<String>,
+}
+
+/// How an image comes to a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Transport {
+    /// From this machine, without the layers that are there.
+    #[default]
+    Ssh,
+    /// From this machine to a registry, and from there.
+    Registry,
+    /// What it is made of travels, and it is built there.
+    Build,
 }
 
 /// As in the clinic's own Variables: `project_root` is `current` below it.
@@ -112,6 +135,15 @@ fn way<'de, D: Deserializer<'de>>(value: D) -> Result<Option<String>, D::Error> 
     destination(value).map(Some)
 }
 
+fn file<'de, D: Deserializer<'de>>(value: D) -> Result<Option<String>, D::Error> {
+    let text = String::deserialize(value)?;
+    if text.starts_with('/') && !text.contains(|c: char| c == ',' || c.is_control()) {
+        Ok(Some(text))
+    } else {
+        Err(D::Error::custom(format!("`{text}` is no absolute path")))
+    }
+}
+
 fn folder<'de, D: Deserializer<'de>>(value: D) -> Result<String, D::Error> {
     let text = String::deserialize(value)?;
     let words = text.strip_prefix('/').unwrap_or_default().split('/');
@@ -176,6 +208,14 @@ mod tests {
             (
                 "ssh = 'a'\njump = '-x'\ndirectory = '/srv/dental'\n",
                 "`-x` is neither an alias of ssh's settings nor user@address",
+            ),
+            (
+                "ssh = 'a'\ndirectory = '/srv/dental'\ntransport = 'scp'\n",
+                "unknown variant `scp`, expected one of `ssh`, `registry`, `build`",
+            ),
+            (
+                "ssh = 'a'\ndirectory = '/srv/dental'\nca_bundle = 'ca.crt'\n",
+                "`ca.crt` is no absolute path",
             ),
         ] {
             assert_eq!(read(text).unwrap_err(), said);

@@ -17,7 +17,7 @@ pub(crate) use check::{Problem, check};
 pub(crate) use deploy::{Bases, Deploy, DeployEdit};
 pub(crate) use dotenv::EnvFile;
 pub(crate) use generate::{Surroundings, generate};
-pub(crate) use hosts::{EnvSource, Host};
+pub(crate) use hosts::{EnvSource, Host, Transport};
 pub(crate) use notice::notices;
 pub(crate) use reference::{Reference, is_digest};
 pub(crate) use settings::{Settings, Store};

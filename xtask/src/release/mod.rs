@@ -11,7 +11,7 @@ pub(crate) use code::{Code, ROOTS};
 pub(crate) use critical::{Event, Follow, Outcome, Task, Work, start};
 pub(crate) use observe::{ActiveRun, Observed, State, observe};
 pub(crate) use plan::{AIRFLOW, Calling, Needed, Plan, Wanted, Way, plan};
-pub(crate) use ship::{ship, write_env};
+pub(crate) use ship::{ship, ship_inputs, write_env};
 
 use serde::{Deserialize, Serialize};
 

@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 use super::observe::Observed;
 use super::{Code, Release};
 use crate::exec::quote;
+use crate::host::images::There;
 
 /// The services that run the image.
 pub(crate) const AIRFLOW: [&str; 2] = ["airflow-webserver", "airflow-scheduler"];
@@ -28,6 +29,18 @@ pub(crate) struct Needed {
     pub(crate) name: String,
     /// Digests of its layers, from the lowest.
     pub(crate) layers: Vec<String>,
+    /// Where the host builds it by itself: the hash of its inputs, in place of layers.
+    pub(crate) inputs: Option<String>,
+}
+
+impl Needed {
+    /// Whether that is it.
+    pub(crate) fn is(&self, there: &There) -> bool {
+        match &self.inputs {
+            Some(inputs) => there.is_made_of(inputs),
+            None => there.has_layers(&self.layers),
+        }
+    }
 }
 
 /// By which road the host comes to serve it.
@@ -75,7 +88,7 @@ pub(crate) fn plan(wanted: &Wanted, observed: &Observed) -> Plan {
     let serving = observed.serving();
     let absent = |needed: &&Needed| {
         let there = observed.images.get(&needed.name);
-        !there.is_some_and(|there| there.has_layers(&needed.layers))
+        !there.is_some_and(|there| needed.is(there))
     };
     let bring = wanted.images.iter().filter(absent);
     let mut plan = Plan {
@@ -226,6 +239,7 @@ mod tests {
             images: vec![Needed {
                 name: "airflow:1".into(),
                 layers: vec!["sha256:a".into(), "sha256:b".into()],
+                inputs: None,
             }],
         }
     }
@@ -244,6 +258,20 @@ mod tests {
         assert_eq!(plan.bring, [""; 0]);
         assert_eq!(plan.old.as_deref(), Some("20260101T000000Z-abc-1"));
         assert_eq!(plan.like, plan.old);
+    }
+
+    #[test]
+    fn what_the_host_builds_by_itself_is_known_by_its_inputs() {
+        let mut wanted = wanted();
+        let told = SERVES.replace(
+            "\"Labels\":null",
+            "\"Labels\":{\"dental.image.inputs\":\"h\"}",
+        );
+        for (inputs, bring) in [("h", &[][..]), ("i", &["airflow:1"])] {
+            wanted.images[0].layers.clear();
+            wanted.images[0].inputs = Some(inputs.into());
+            assert_eq!(plan(&wanted, &observed(&told)).bring, bring);
+        }
     }
 
     #[test]
