@@ -110,7 +110,7 @@ fn one(context: &Context, deploy: &Deploy, name: &str, args: &cli::Deploy) -> Re
         bring::carry(context, &engine, &target.machine, image, name, layers)?;
     }
     ship(context, &target, &wanted, &plan, &observed, &names)?;
-    let task = task(deploy, &wanted, &plan, args);
+    let task = task(deploy, target.host, &wanted, &plan, args);
     let there = There {
         name,
         host: target.host,
@@ -287,6 +287,10 @@ fn calling<'a>(
         },
         plugin: observed.facts.compose_is_plugin,
         images: names,
+        web: &target.host.web,
+        port: target.settings.or("AIRFLOW_WEBSERVER_PORT", "8080"),
+        dags: target.host.dags.as_deref(),
+        variables: &target.host.variables,
     }
 }
 
@@ -304,6 +308,7 @@ fn refuse_unfit(
         architecture: platform.and_then(|platform| platform.split('/').nth(1)),
         databases: &wanted.release.databases,
         images: !plan.bring.is_empty(),
+        address: target.host.web.address(),
     };
     let checks = fitness::checks(target.name, &observed.facts, &load);
     for check in checks.iter().filter(|check| check.state == State::Warn) {
@@ -346,7 +351,7 @@ fn ship(
     Ok(())
 }
 
-fn task(deploy: &Deploy, wanted: &Wanted, plan: &Plan, args: &cli::Deploy) -> Task {
+fn task(deploy: &Deploy, host: &Host, wanted: &Wanted, plan: &Plan, args: &cli::Deploy) -> Task {
     let release = &wanted.release;
     Task {
         run: release.id.clone(),
@@ -354,7 +359,7 @@ fn task(deploy: &Deploy, wanted: &Wanted, plan: &Plan, args: &cli::Deploy) -> Ta
         old: plan.old.clone(),
         way: plan.way,
         gated: false,
-        dags: deploy.airflow.dags.clone(),
+        dags: deploy.dags(host).to_vec(),
         wait: args.run.seconds(),
         keep: KEEP,
         who: json!({"by": release.by, "commit": release.commit, "dirty": release.dirty}),

@@ -43,7 +43,7 @@ pub(crate) fn run(context: &Context, args: &cli::Rollback) -> Result<()> {
         old: observed.current.clone(),
         way,
         gated: true,
-        dags: deploy.airflow.dags.clone(),
+        dags: deploy.dags(host).to_vec(),
         wait: args.run.seconds(),
         keep: KEEP,
         who: json!({"by": environment::person(), "command": "rollback"}),
