@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use xshell::cmd;
 
 use super::on_host::{self, There, phases_of};
-use super::{bring, build, phases, print_json, verify};
+use super::{alone, bring, build, phases, print_json, verify};
 use crate::cli;
 use crate::config::{Deploy, EnvFile, EnvSource, Host, Settings, environment, settings};
 use crate::context::Context;
@@ -78,7 +78,7 @@ fn one(context: &Context, deploy: &Deploy, name: &str, args: &cli::Deploy) -> Re
                 &names,
             )
         })?;
-    on_host::refuse_unready(name, &observed)?;
+    on_host::refuse_unready_for(name, &observed, !args.print_docker_run)?;
     let wanted = wanted(context, &engine, &target, &observed, &git, &facts, &names)?;
     let plan = release::plan(&wanted, &observed);
     let shown = Shown {
@@ -88,6 +88,16 @@ fn one(context: &Context, deploy: &Deploy, name: &str, args: &cli::Deploy) -> Re
         wanted: &wanted,
         plan: &plan,
     };
+    if plan.way == Way::Nothing && args.print_docker_run {
+        let id = observed.current.as_deref().unwrap_or_default();
+        return print_docker_run(
+            context,
+            &engine,
+            &target,
+            &calling(&target, &observed, &names),
+            id,
+        );
+    }
     if plan.way == Way::Nothing {
         context.term.done(&format!(
             "{name} serves this tree already, release {}  ({})",
@@ -97,11 +107,19 @@ fn one(context: &Context, deploy: &Deploy, name: &str, args: &cli::Deploy) -> Re
         return shown.json("nothing", &[]);
     }
     shown.say();
-    refuse_unfit(context, &target, &observed, &wanted, &plan, &facts)?;
+    refuse_unfit(
+        context,
+        &target,
+        &observed,
+        &wanted,
+        &plan,
+        &facts,
+        args.print_docker_run,
+    )?;
     if args.dry_run {
         return shown.json("planned", &[]);
     }
-    if plan.way != Way::First {
+    if plan.way != Way::First && !args.print_docker_run {
         on_host::refuse_active(name, "deploy", &observed, &args.run)?;
     }
     for image in &plan.bring {
@@ -110,6 +128,10 @@ fn one(context: &Context, deploy: &Deploy, name: &str, args: &cli::Deploy) -> Re
         bring::carry(context, &engine, &target.machine, image, name, layers)?;
     }
     ship(context, &target, &wanted, &plan, &observed, &names)?;
+    if args.print_docker_run {
+        let calling = calling(&target, &observed, &names);
+        return print_docker_run(context, &engine, &target, &calling, &wanted.release.id);
+    }
     let task = task(deploy, target.host, &wanted, &plan, args);
     let there = There {
         name,
@@ -302,6 +324,7 @@ fn refuse_unfit(
     wanted: &Wanted,
     plan: &Plan,
     facts: &BuildFacts,
+    without_compose: bool,
 ) -> Result<()> {
     let platform = facts.base.as_ref().map(|base| base.platform.as_str());
     let load = Load {
@@ -309,12 +332,29 @@ fn refuse_unfit(
         databases: &wanted.release.databases,
         images: !plan.bring.is_empty(),
         address: target.host.web.address(),
+        without_compose,
     };
     let checks = fitness::checks(target.name, &observed.facts, &load);
     for check in checks.iter().filter(|check| check.state == State::Warn) {
         context.term.warn(&check.lines("    "));
     }
     fitness::refuse(target.name, &checks)
+}
+
+fn print_docker_run(
+    context: &Context,
+    engine: &Engine<'_>,
+    target: &Target<'_>,
+    calling: &Calling<'_>,
+    release: &str,
+) -> Result<()> {
+    let stack = alone::Stack {
+        host: target.host,
+        machine: &target.machine,
+        settings: &target.settings,
+        calling,
+    };
+    stack.print(context, engine, release)
 }
 
 fn ship(

@@ -37,11 +37,16 @@ pub(crate) struct Load<'a> {
     pub(crate) images: bool,
     /// Where the web page is to be found beside loopback.
     pub(crate) address: Option<Ipv4Addr>,
+    /// Nothing there is started by Compose.
+    pub(crate) without_compose: bool,
 }
 
 /// Every check of the host of that name. What it does not tell is not held against it.
 pub(crate) fn checks(name: &str, facts: &Facts, load: &Load<'_>) -> Vec<Check> {
-    let mut checks = vec![engine(name, facts), compose(name, facts)];
+    let mut checks = vec![engine(name, facts)];
+    if !load.without_compose {
+        checks.push(compose(name, facts));
+    }
     checks.extend(architecture(facts, load));
     checks.push(memory(facts, load));
     checks.extend(disk(facts, load));
@@ -220,7 +225,7 @@ mod tests {
             architecture: Some("amd64"),
             databases: &databases,
             images: true,
-            address: None,
+            ..Load::default()
         };
         assert_eq!(failed(&facts(READY), &load), [""; 0]);
         let silent = READY
@@ -250,7 +255,7 @@ mod tests {
             architecture: Some("arm64"),
             databases: &databases,
             images: true,
-            address: None,
+            ..Load::default()
         };
         let expected = [
             "engine: version 19.03.8; containers reach their host from 20.10 on",

@@ -70,7 +70,10 @@ pub(crate) fn alone(config: &Value, project: &str, service: &str, env_file: &str
             flag("health-cmd", command.join(" "));
             for name in ["interval", "timeout", "retries", "start_period"] {
                 if let Some(value) = health.get(name) {
-                    flag(&format!("health-{}", name.replace('_', "-")), text_of(value));
+                    flag(
+                        &format!("health-{}", name.replace('_', "-")),
+                        text_of(value),
+                    );
                 }
             }
         }
@@ -187,7 +190,11 @@ mod tests {
     #[test]
     fn both_generations_of_compose_lead_to_the_same_command() {
         let v1 = service(
-            json!(["/srv/dental/code:/opt/d:ro", "/srv/dental/logs:/logs:rw", "state:/state:rw"]),
+            json!([
+                "/srv/dental/code:/opt/d:ro",
+                "/srv/dental/logs:/logs:rw",
+                "state:/state:rw"
+            ]),
             json!(["127.0.0.1:8080:8080/tcp"]),
             "2m0s",
             "host.docker.internal:host-gateway",
@@ -203,7 +210,13 @@ mod tests {
             "host.docker.internal=host-gateway",
         );
         let [one, two] = [&v1, &v2].map(|config| {
-            alone(config, "dental", "airflow-scheduler", "/srv/dental/run/s.env").unwrap()
+            alone(
+                config,
+                "dental",
+                "airflow-scheduler",
+                "/srv/dental/run/s.env",
+            )
+            .unwrap()
         });
         assert_eq!(one, two);
         assert_eq!(
@@ -226,6 +239,9 @@ mod tests {
         let mut config = service(json!([]), json!([]), "1m", "a:b");
         config["services"]["airflow-scheduler"]["environment"]["E"] = json!("a\nb");
         let error = alone(&config, "dental", "airflow-scheduler", "/e").unwrap_err();
-        assert!(error.to_string().ends_with("E has more than one line"), "{error}");
+        assert!(
+            error.to_string().ends_with("E has more than one line"),
+            "{error}"
+        );
     }
 }

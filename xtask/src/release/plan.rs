@@ -188,19 +188,7 @@ impl Calling<'_> {
         let mut text = format!(
             "#!/bin/sh\n# Compose for this release: sh {directory}/code/current/.release/compose ps\n"
         );
-        let own = [
-            ("AIRFLOW_UID", self.uid.to_string()),
-            ("HOST_NAME", self.host.to_owned()),
-            ("PROJECT_MOUNT", self.mount.to_owned()),
-        ];
-        let mut more = self.web.variables(self.port);
-        if let Some(dags) = self.dags {
-            more.push(("BOOTSTRAP_DAGS", dags.join(" ")));
-        }
-        if !self.variables.is_empty() {
-            more.push(("BOOTSTRAP_VARIABLES", json!(self.variables).to_string()));
-        }
-        for (name, value) in own.iter().chain(&more).chain(self.images) {
+        for (name, value) in self.variables() {
             text.push_str(&format!("export {name}={}\n", quote(value)));
         }
         let program = if self.plugin {
@@ -212,12 +200,11 @@ impl Calling<'_> {
             ("--project-name", self.project.to_owned()),
             ("--project-directory", directory.to_owned()),
             ("--env-file", format!("{directory}/env/{env}.env")),
-            ("--file", format!("{here}/docker-compose.yml")),
-            ("--file", format!("{here}/docker-compose.host.yml")),
         ];
-        if self.web.address().is_some() {
-            words.push(("--file", format!("{here}/docker-compose.web.yml")));
-        }
+        words.extend(
+            self.files()
+                .map(|file| ("--file", format!("{here}/{file}"))),
+        );
         words.extend(["demo", "init"].map(|profile| ("--profile", profile.to_owned())));
         text.push_str(&format!("exec {program}"));
         for (flag, value) in words {
@@ -225,6 +212,32 @@ impl Calling<'_> {
         }
         text.push_str(" \"$@\"\n");
         text
+    }
+
+    /// What its files refer to beside the settings.
+    pub(crate) fn variables(&self) -> Vec<(&'static str, String)> {
+        let mut variables = vec![
+            ("AIRFLOW_UID", self.uid.to_string()),
+            ("HOST_NAME", self.host.to_owned()),
+            ("PROJECT_MOUNT", self.mount.to_owned()),
+        ];
+        variables.extend(self.web.variables(self.port));
+        if let Some(dags) = self.dags {
+            variables.push(("BOOTSTRAP_DAGS", dags.join(" ")));
+        }
+        if !self.variables.is_empty() {
+            variables.push(("BOOTSTRAP_VARIABLES", json!(self.variables).to_string()));
+        }
+        variables.extend(self.images.iter().cloned());
+        variables
+    }
+
+    /// Its files, in order.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &'static str> {
+        let more = self.web.address().map(|_| "docker-compose.web.yml");
+        ["docker-compose.yml", "docker-compose.host.yml"]
+            .into_iter()
+            .chain(more)
     }
 
     /// Fingerprint of all that needs a restart when it changes, but settings and

@@ -208,7 +208,6 @@ fn a_slim_host_behind_a_proxy_serves_with_its_databases_elsewhere() {
     }
     let deploy = ["deploy", "--host", "spare", "--json"];
     let refused = |said: &[&str]| {
-        spare.commit();
         let ran = spare.xtask(&deploy);
         assert_eq!(ran.status, Some(2), "{}", ran.stderr);
         for part in said {
@@ -225,6 +224,7 @@ fn a_slim_host_behind_a_proxy_serves_with_its_databases_elsewhere() {
         "dags = [\"etl_pipeline\"]\nvariables = { site = \"north's $1\" }\n\
          [hosts.spare.web]\nbind = \"192.0.2.7\"\n",
     );
+    spare.commit();
     refused(&[
         "bind 192.0.2.7 without behind and base_url",
         "past the host's firewall",
@@ -233,6 +233,7 @@ fn a_slim_host_behind_a_proxy_serves_with_its_databases_elsewhere() {
         &toml,
         "base_url = \"https://airflow.example.com\"\nbehind = \"proxy\"\n",
     );
+    spare.commit();
     refused(&[
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN names a server elsewhere and does not insist on TLS",
     ]);
@@ -327,6 +328,53 @@ fn a_slim_host_behind_a_proxy_serves_with_its_databases_elsewhere() {
         spare.there("ubuntu", &["sh", "-c", site]).stdout,
         "north's $1\n"
     );
+    without_compose(&spare);
+}
+
+/// The release that serves, by `docker run`: the same variables, value for value.
+fn without_compose(spare: &Spare) {
+    let ran = spare.xtask(&["deploy", "--host", "spare", "--print-docker-run"]);
+    assert_eq!(ran.status, Some(0), "{}", ran.stderr);
+    for secret in [WORD, &WORD.replace(' ', "%20"), "on call"] {
+        assert!(!ran.stdout.contains(secret), "{}", ran.stdout);
+    }
+    let there = |script: &str| {
+        let ran = spare.there("ubuntu", &["sh", "-c", script]);
+        assert_eq!(
+            ran.status,
+            Some(0),
+            "{script}: {}{}",
+            ran.stdout,
+            ran.stderr
+        );
+        ran.stdout
+    };
+    let variables = |service: &str| {
+        let label = format!("--filter label=com.docker.compose.service={service}");
+        let format = "'{{range .Config.Env}}{{println .}}{{end}}'";
+        let found = there(&format!(
+            "docker inspect --format {format} $(docker ps -q {label}) | sort"
+        ));
+        assert!(
+            found.contains("ETL_PIPELINE_SCHEDULE=0 21 * * *\n"),
+            "{found}"
+        );
+        found
+    };
+    let services = ["airflow-scheduler", "airflow-webserver"];
+    let before = services.map(variables);
+    there(
+        "sh /srv/dental/code/current/.release/compose rm --stop --force airflow-webserver airflow-scheduler 2>&1",
+    );
+    there(&ran.stdout);
+    assert_eq!(services.map(variables), before);
+    let started = Instant::now();
+    while spare.json(&["status", "--host", "spare", "--json"]).1["healthy"] != true {
+        assert!(started.elapsed() < Duration::from_secs(300));
+        thread::sleep(Duration::from_secs(2));
+    }
+    let modes = there("stat --format %a /srv/dental/run/*");
+    assert_eq!(modes, "600\n600\n600\n");
 }
 
 fn port(spare: &Spare) -> String {
