@@ -336,6 +336,10 @@ pub(crate) struct Deploy {
     /// Deploy although files are not committed; the release is marked as dirty
     #[arg(long)]
     pub(crate) allow_dirty: bool,
+    /// For a host without Compose: bring image, code and settings, and print the
+    /// `docker run` that starts each service, ready to paste there; start nothing
+    #[arg(long, conflicts_with_all = ["json", "dry_run"])]
+    pub(crate) print_docker_run: bool,
 }
 
 #[derive(Debug, Args)]

@@ -12,7 +12,7 @@ use xshell::cmd;
 
 use super::bring::{Bring, Road};
 use super::on_host::{self, There, phases_of};
-use super::{build, phases, print_json};
+use super::{alone, build, phases, print_json};
 use crate::cli;
 use crate::config::{Deploy, EnvFile, EnvSource, Host, Settings, environment, settings};
 use crate::context::Context;
@@ -79,7 +79,7 @@ fn one(context: &Context, deploy: &Deploy, name: &str, args: &cli::Deploy) -> Re
                 &names,
             )
         })?;
-    on_host::refuse_unready(name, &observed)?;
+    on_host::refuse_unready_for(name, &observed, !args.print_docker_run)?;
     let bring = Bring {
         context,
         engine: &engine,
@@ -100,6 +100,16 @@ fn one(context: &Context, deploy: &Deploy, name: &str, args: &cli::Deploy) -> Re
         plan: &plan,
         roads: roads.collect::<Result<_>>()?,
     };
+    if plan.way == Way::Nothing && args.print_docker_run {
+        let id = observed.current.as_deref().unwrap_or_default();
+        return print_docker_run(
+            context,
+            &engine,
+            &target,
+            &calling(&target, &observed, &names),
+            id,
+        );
+    }
     if plan.way == Way::Nothing {
         context.term.done(&format!(
             "{name} serves this tree already, release {}  ({})",
@@ -109,11 +119,19 @@ fn one(context: &Context, deploy: &Deploy, name: &str, args: &cli::Deploy) -> Re
         return shown.json("nothing", &[]);
     }
     shown.say();
-    refuse_unfit(context, &target, &observed, &wanted, &plan, &facts)?;
+    refuse_unfit(
+        context,
+        &target,
+        &observed,
+        &wanted,
+        &plan,
+        &facts,
+        args.print_docker_run,
+    )?;
     if args.dry_run {
         return shown.json("planned", &[]);
     }
-    if plan.way != Way::First {
+    if plan.way != Way::First && !args.print_docker_run {
         on_host::refuse_active(name, "deploy", &observed, &args.run)?;
     }
     for needed in &wanted.images {
@@ -122,7 +140,11 @@ fn one(context: &Context, deploy: &Deploy, name: &str, args: &cli::Deploy) -> Re
         }
     }
     ship(context, &target, &wanted, &plan, &observed, &names)?;
-    let task = task(deploy, &wanted, &plan, args);
+    if args.print_docker_run {
+        let calling = calling(&target, &observed, &names);
+        return print_docker_run(context, &engine, &target, &calling, &wanted.release.id);
+    }
+    let task = task(deploy, target.host, &wanted, &plan, args);
     let there = There {
         name,
         host: target.host,
@@ -292,6 +314,10 @@ fn calling<'a>(
         },
         plugin: observed.facts.compose_is_plugin,
         images: names,
+        web: &target.host.web,
+        port: target.settings.or("AIRFLOW_WEBSERVER_PORT", "8080"),
+        dags: target.host.dags.as_deref(),
+        variables: &target.host.variables,
     }
 }
 
@@ -303,18 +329,37 @@ fn refuse_unfit(
     wanted: &Wanted,
     plan: &Plan,
     facts: &BuildFacts,
+    without_compose: bool,
 ) -> Result<()> {
     let platform = facts.base.as_ref().map(|base| base.platform.as_str());
     let load = Load {
         architecture: platform.and_then(|platform| platform.split('/').nth(1)),
         databases: &wanted.release.databases,
         images: !plan.bring.is_empty(),
+        address: target.host.web.address(),
+        without_compose,
     };
     let checks = fitness::checks(target.name, &observed.facts, &load);
     for check in checks.iter().filter(|check| check.state == State::Warn) {
         context.term.warn(&check.lines("    "));
     }
     fitness::refuse(target.name, &checks)
+}
+
+fn print_docker_run(
+    context: &Context,
+    engine: &Engine<'_>,
+    target: &Target<'_>,
+    calling: &Calling<'_>,
+    release: &str,
+) -> Result<()> {
+    let stack = alone::Stack {
+        host: target.host,
+        machine: &target.machine,
+        settings: &target.settings,
+        calling,
+    };
+    stack.print(context, engine, release)
 }
 
 fn ship(
@@ -353,7 +398,7 @@ fn ship(
     Ok(())
 }
 
-fn task(deploy: &Deploy, wanted: &Wanted, plan: &Plan, args: &cli::Deploy) -> Task {
+fn task(deploy: &Deploy, host: &Host, wanted: &Wanted, plan: &Plan, args: &cli::Deploy) -> Task {
     let release = &wanted.release;
     Task {
         run: release.id.clone(),
@@ -364,7 +409,7 @@ fn task(deploy: &Deploy, wanted: &Wanted, plan: &Plan, args: &cli::Deploy) -> Ta
         work: Work::Deploy {
             way: plan.way,
             gated: false,
-            dags: deploy.airflow.dags.clone(),
+            dags: deploy.dags(host).to_vec(),
             keep: KEEP,
         },
     }

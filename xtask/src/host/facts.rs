@@ -1,5 +1,6 @@
 //! What is known of another machine; all of it read, in one round trip.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -66,6 +67,8 @@ pub(crate) struct Facts {
     pub(crate) free: u64,
     /// Where the engine keeps images, in bytes, where that is another file system.
     pub(crate) free_for_images: Option<u64>,
+    /// Its IPv4 addresses but loopback's; none where it does not tell.
+    pub(crate) addresses: Vec<String>,
     /// Seconds since 1970.
     pub(crate) clock: i64,
     /// Seconds by which its clock is ahead of this machine's, at the least; 0 where
@@ -185,6 +188,11 @@ pub(crate) fn parse(told: &Told) -> Facts {
         memory: kibibytes("memory"),
         free: kibibytes("free"),
         free_for_images: is("free-for-images").then(|| kibibytes("free-for-images")),
+        addresses: text("addresses")
+            .split_whitespace()
+            .filter(|address| address.parse::<Ipv4Addr>().is_ok())
+            .map(str::to_owned)
+            .collect(),
         clock: text("clock").parse().unwrap_or(0),
         ahead: 0,
     }
@@ -202,7 +210,7 @@ pub(super) mod tests {
     pub(crate) const READY: &str = "system Debian GNU/Linux 13 (trixie)\nkind debian \n\
         architecture x86_64\nclock 1700000000\nmemory 4000000\nuser ubuntu\nsudo yes\n\
         sudo-unasked yes\nmember yes\nsystemd yes\napt yes\nrsync yes\ndockerd yes\ndocker yes\n\
-        buildkit yes\ncompose 2.26.1\nengine 26.1.5\nfolder ubuntu 750\nfree 20000000\n\
+        buildkit yes\naddresses 10.0.0.5 172.18.0.1 \ncompose 2.26.1\nengine 26.1.5\nfolder ubuntu 750\nfree 20000000\n\
         offered docker.io\noffered rsync\n";
 
     pub(crate) fn facts(told: &str) -> Facts {

@@ -1,6 +1,8 @@
 //! Whether a machine can carry the stack: decided from facts alone, so that all who
 //! ask say the same.
 
+use std::net::Ipv4Addr;
+
 use anyhow::Result;
 
 use super::facts::Facts;
@@ -33,15 +35,23 @@ pub(crate) struct Load<'a> {
     pub(crate) databases: &'a [String],
     /// Images have to travel.
     pub(crate) images: bool,
+    /// Where the web page is to be found beside loopback.
+    pub(crate) address: Option<Ipv4Addr>,
+    /// Nothing there is started by Compose.
+    pub(crate) without_compose: bool,
 }
 
 /// Every check of the host of that name. What it does not tell is not held against it.
 pub(crate) fn checks(name: &str, facts: &Facts, load: &Load<'_>) -> Vec<Check> {
-    let mut checks = vec![engine(name, facts), compose(name, facts)];
+    let mut checks = vec![engine(name, facts)];
+    if !load.without_compose {
+        checks.push(compose(name, facts));
+    }
     checks.extend(architecture(facts, load));
     checks.push(memory(facts, load));
     checks.extend(disk(facts, load));
     checks.push(clock(facts));
+    checks.extend(address(facts, load));
     checks
 }
 
@@ -183,6 +193,18 @@ fn clock(facts: &Facts) -> Check {
     }
 }
 
+fn address(facts: &Facts, load: &Load<'_>) -> Option<Check> {
+    let wanted = load.address?.to_string();
+    if facts.addresses.is_empty() || facts.addresses.contains(&wanted) {
+        return Some(Check::pass("web", wanted));
+    }
+    let says = format!(
+        "{wanted} is no address of the host, which has {}",
+        facts.addresses.join(", ")
+    );
+    Some(Check::fail("web", says).fix("bind in deploy.toml, or bring that network up there first"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::facts::tests::{READY, facts};
@@ -203,6 +225,7 @@ mod tests {
             architecture: Some("amd64"),
             databases: &databases,
             images: true,
+            ..Load::default()
         };
         assert_eq!(failed(&facts(READY), &load), [""; 0]);
         let silent = READY
@@ -221,7 +244,7 @@ mod tests {
     fn everything_in_the_way_is_said_at_once() {
         let mut facts = facts(
             &READY
-                .replace("memory 4000000", "memory 1300000")
+                .replace("memory 4000000", "memory 1310000")
                 .replace("free 20000000", "free 2000000\nfree-for-images 1000000")
                 .replace("engine 26.1.5", "engine 19.03.8")
                 .replace("compose 2.26.1", "compose 1.25.0"),
@@ -232,6 +255,7 @@ mod tests {
             architecture: Some("arm64"),
             databases: &databases,
             images: true,
+            ..Load::default()
         };
         let expected = [
             "engine: version 19.03.8; containers reach their host from 20.10 on",
@@ -259,7 +283,7 @@ mod tests {
 
     #[test]
     fn who_has_no_database_there_needs_less() {
-        let facts = facts(&READY.replace("memory 4000000", "memory 1300000"));
+        let facts = facts(&READY.replace("memory 4000000", "memory 1310000"));
         assert_eq!(failed(&facts, &Load::default()), [""; 0]);
     }
 
@@ -297,5 +321,21 @@ mod tests {
         );
         let elsewhere = told.replace("free 2000000", "free 2000000\nfree-for-images 20000000");
         assert_eq!(failed(&facts(&elsewhere), &travels), [""; 0]);
+    }
+
+    #[test]
+    fn the_page_can_only_be_where_the_host_is() {
+        let load = |last| Load {
+            address: Some(Ipv4Addr::new(10, 0, 0, last)),
+            ..Load::default()
+        };
+        let there = facts(READY);
+        assert_eq!(failed(&there, &load(5)), [""; 0]);
+        assert_eq!(
+            failed(&there, &load(6)),
+            ["web: 10.0.0.6 is no address of the host, which has 10.0.0.5, 172.18.0.1"]
+        );
+        let silent = facts(&READY.replace("addresses 10.0.0.5 172.18.0.1 \n", ""));
+        assert_eq!(failed(&silent, &load(6)), [""; 0]);
     }
 }

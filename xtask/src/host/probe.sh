@@ -11,6 +11,7 @@ say kind "$ID $ID_LIKE"
 say architecture "$(uname -m)"
 say clock "$(date +%s)"
 say memory "$(awk '/^MemTotal:/ { print $2 }' /proc/meminfo 2>/dev/null)"
+say addresses "$(hostname -I 2>/dev/null)"
 say user "$(id -un)"
 say uid "$(id -u)"
 [ "$(id -u)" != 0 ] || yes root

@@ -367,7 +367,7 @@ fn disk_full_while_copying(spare: &Spare) -> Serves {
     let full = spare.xtask(&DEPLOY);
     done(&spare.there("root", &["umount", "/srv/dental/backups"]));
     assert_eq!(full.status, Some(1), "{}", full.stderr);
-    for told in ["nothing was changed", "No space left on device"] {
+    for told in ["nothing was changed", "no space left on device"] {
         assert!(full.stderr.contains(told), "{told}: {}", full.stderr);
     }
     spare.set("DEMO_SEED", &seed);
