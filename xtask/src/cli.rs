@@ -336,6 +336,10 @@ pub(crate) struct Deploy {
     /// Deploy although files are not committed; the release is marked as dirty
     #[arg(long)]
     pub(crate) allow_dirty: bool,
+    /// For a host without Compose: bring image, code and settings, and print the
+    /// `docker run` that starts each service, ready to paste there; start nothing
+    #[arg(long, conflicts_with_all = ["json", "dry_run"])]
+    pub(crate) print_docker_run: bool,
 }
 
 #[derive(Debug, Args)]
@@ -525,6 +529,9 @@ pub(crate) struct Audit {
 
 #[derive(Debug, Args)]
 pub(crate) struct Test {
+    /// Something that takes too long to be a part of every run
+    #[arg(value_enum, conflicts_with_all = ["fast", "within", "only"])]
+    pub(crate) suite: Option<Suite>,
     /// Leave out everything that needs containers
     #[arg(long)]
     pub(crate) fast: bool,
@@ -535,6 +542,13 @@ pub(crate) struct Test {
     /// Only the parts with this in their name, and what they stand on
     #[arg(long, value_name = "TEXT")]
     pub(crate) only: Option<String>,
+}
+
+/// A suite of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Suite {
+    /// Every fault in the middle of a deploy, at every phase; about an hour
+    Faults,
 }
 
 #[derive(Debug, Args)]

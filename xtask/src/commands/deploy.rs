@@ -12,21 +12,19 @@ use xshell::cmd;
 
 use super::bring::{Bring, Road};
 use super::on_host::{self, There, phases_of};
-use super::{build, phases, print_json};
+use super::{alone, build, phases, print_json};
 use crate::cli;
 use crate::config::{Deploy, EnvFile, EnvSource, Host, Settings, environment, settings};
 use crate::context::Context;
 use crate::engine::Engine;
 use crate::error::Failure;
 use crate::exec::{Machine, Step, millis, plural};
-use crate::image::{self, BaseName, GitState};
+use crate::host::fitness::{self, Load};
+use crate::image::{self, BaseName, BuildFacts, GitState};
+use crate::preflight::State;
 use crate::release::{
     self, Calling, Code, Event, KEEP, Observed, Plan, ROOTS, Release, Task, Wanted, Way, Work,
 };
-
-/// What a deploy needs on the host's disk beside the images, in bytes: releases,
-/// logs, a copy of the metadata database.
-const ROOM: u64 = 1_000_000_000;
 
 pub(crate) fn run(context: &Context, args: &cli::Deploy) -> Result<()> {
     let deploy = context.deploy()?;
@@ -81,7 +79,7 @@ fn one(context: &Context, deploy: &Deploy, name: &str, args: &cli::Deploy) -> Re
                 &names,
             )
         })?;
-    on_host::refuse_unready(name, &observed)?;
+    on_host::refuse_unready_for(name, &observed, !args.print_docker_run)?;
     let bring = Bring {
         context,
         engine: &engine,
@@ -102,6 +100,16 @@ fn one(context: &Context, deploy: &Deploy, name: &str, args: &cli::Deploy) -> Re
         plan: &plan,
         roads: roads.collect::<Result<_>>()?,
     };
+    if plan.way == Way::Nothing && args.print_docker_run {
+        let id = observed.current.as_deref().unwrap_or_default();
+        return print_docker_run(
+            context,
+            &engine,
+            &target,
+            &calling(&target, &observed, &names),
+            id,
+        );
+    }
     if plan.way == Way::Nothing {
         context.term.done(&format!(
             "{name} serves this tree already, release {}  ({})",
@@ -111,20 +119,32 @@ fn one(context: &Context, deploy: &Deploy, name: &str, args: &cli::Deploy) -> Re
         return shown.json("nothing", &[]);
     }
     shown.say();
+    refuse_unfit(
+        context,
+        &target,
+        &observed,
+        &wanted,
+        &plan,
+        &facts,
+        args.print_docker_run,
+    )?;
     if args.dry_run {
         return shown.json("planned", &[]);
     }
-    if plan.way != Way::First {
+    if plan.way != Way::First && !args.print_docker_run {
         on_host::refuse_active(name, "deploy", &observed, &args.run)?;
     }
-    refuse_without_room(name, &observed, &plan)?;
     for needed in &wanted.images {
         if plan.bring.contains(&needed.name) {
             bring.bring(needed)?;
         }
     }
     ship(context, &target, &wanted, &plan, &observed, &names)?;
-    let task = task(deploy, &wanted, &plan, args);
+    if args.print_docker_run {
+        let calling = calling(&target, &observed, &names);
+        return print_docker_run(context, &engine, &target, &calling, &wanted.release.id);
+    }
+    let task = task(deploy, target.host, &wanted, &plan, args);
     let there = There {
         name,
         host: target.host,
@@ -294,26 +314,52 @@ fn calling<'a>(
         },
         plugin: observed.facts.compose_is_plugin,
         images: names,
+        web: &target.host.web,
+        port: target.settings.or("AIRFLOW_WEBSERVER_PORT", "8080"),
+        dags: target.host.dags.as_deref(),
+        variables: &target.host.variables,
     }
 }
 
-fn refuse_without_room(name: &str, observed: &Observed, plan: &Plan) -> Result<()> {
-    // An image unpacked, and while it is: three gigabytes at most for ours.
-    let needed = ROOM + 3_000_000_000 * plan.bring.len().min(1) as u64;
-    let free = observed.facts.free;
-    if free >= needed {
-        return Ok(());
+/// Before anything travels: all that is wrong with the machine itself.
+fn refuse_unfit(
+    context: &Context,
+    target: &Target<'_>,
+    observed: &Observed,
+    wanted: &Wanted,
+    plan: &Plan,
+    facts: &BuildFacts,
+    without_compose: bool,
+) -> Result<()> {
+    let platform = facts.base.as_ref().map(|base| base.platform.as_str());
+    let load = Load {
+        architecture: platform.and_then(|platform| platform.split('/').nth(1)),
+        databases: &wanted.release.databases,
+        images: !plan.bring.is_empty(),
+        address: target.host.web.address(),
+        without_compose,
+    };
+    let checks = fitness::checks(target.name, &observed.facts, &load);
+    for check in checks.iter().filter(|check| check.state == State::Warn) {
+        context.term.warn(&check.lines("    "));
     }
-    let gigabytes = |bytes: u64| format!("{:.1} GB", bytes as f64 / 1e9);
-    Err(Failure::user(format!(
-        "{} is free there, a deploy needs {}",
-        gigabytes(free),
-        gigabytes(needed)
-    ))
-    .hint(format!(
-        "look for what fills it: ssh to {name}, then df -h and docker system df"
-    ))
-    .into())
+    fitness::refuse(target.name, &checks)
+}
+
+fn print_docker_run(
+    context: &Context,
+    engine: &Engine<'_>,
+    target: &Target<'_>,
+    calling: &Calling<'_>,
+    release: &str,
+) -> Result<()> {
+    let stack = alone::Stack {
+        host: target.host,
+        machine: &target.machine,
+        settings: &target.settings,
+        calling,
+    };
+    stack.print(context, engine, release)
 }
 
 fn ship(
@@ -352,7 +398,7 @@ fn ship(
     Ok(())
 }
 
-fn task(deploy: &Deploy, wanted: &Wanted, plan: &Plan, args: &cli::Deploy) -> Task {
+fn task(deploy: &Deploy, host: &Host, wanted: &Wanted, plan: &Plan, args: &cli::Deploy) -> Task {
     let release = &wanted.release;
     Task {
         run: release.id.clone(),
@@ -363,7 +409,7 @@ fn task(deploy: &Deploy, wanted: &Wanted, plan: &Plan, args: &cli::Deploy) -> Ta
         work: Work::Deploy {
             way: plan.way,
             gated: false,
-            dags: deploy.airflow.dags.clone(),
+            dags: deploy.dags(host).to_vec(),
             keep: KEEP,
         },
     }

@@ -1,5 +1,6 @@
 //! One file a command, short enough to read as the story of that command.
 
+mod alone;
 mod audit;
 mod bench;
 mod bench_deploy;

@@ -46,7 +46,7 @@ pub(crate) fn run(context: &Context, args: &cli::Rollback) -> Result<()> {
         work: Work::Deploy {
             way,
             gated: true,
-            dags: deploy.airflow.dags.clone(),
+            dags: deploy.dags(host).to_vec(),
             keep: KEEP,
         },
     };

@@ -14,7 +14,15 @@ use crate::exec::{Step, millis, plural};
 use crate::image::{self, BaseName};
 use crate::testing::{Host, TestImage, Throwaway};
 
+/// The test that makes them all.
+const EVERY_FAULT: &str = "every_fault";
+
 pub(crate) fn run(context: &Context, args: &cli::Test) -> Result<()> {
+    if let Some(cli::Suite::Faults) = args.suite {
+        images(context)?;
+        let step = on_containers(context, "the faults of a deploy", "deploy", &[EVERY_FAULT]);
+        return context.machine.show(&step);
+    }
     let within = args.within.map(|minutes| Duration::from_secs(minutes * 60));
     let mut report = Report::new(context, args.only.as_deref(), within);
     for (what, usual, step) in rust_steps(context) {
@@ -39,7 +47,8 @@ pub(crate) fn run(context: &Context, args: &cli::Test) -> Result<()> {
             ("image, to real registries", 90, "push"),
         ] {
             report.part(what, usual, || {
-                context.machine.show(&on_containers(context, what, test))
+                let step = on_containers(context, what, test, &["--skip", EVERY_FAULT]);
+                context.machine.show(&step)
             });
         }
         report.part("locks", 40, || {
@@ -202,14 +211,14 @@ fn elsewhere(context: &Context) -> Result<()> {
     .into())
 }
 
-/// Tests that cargo leaves alone by itself.
-fn on_containers(context: &Context, what: &str, test: &str) -> Step {
+/// Tests of a file that cargo leaves alone by itself, as `which` says to its harness.
+fn on_containers(context: &Context, what: &str, test: &str, which: &[&str]) -> Step {
     let sh = context.machine.sh();
     Step::new(
         format!("pass {what}"),
         cmd!(
             sh,
-            "cargo test --quiet --locked --test {test} -- --ignored --nocapture --test-threads=1"
+            "cargo test --quiet --locked --test {test} -- --ignored --nocapture --test-threads=1 {which...}"
         ),
     )
 }

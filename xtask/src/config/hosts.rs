@@ -1,8 +1,11 @@
 //! `[hosts.*]` of `deploy.toml`: the machines that `--host` names.
 
+use std::collections::BTreeMap;
+
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
+use super::web::Web;
 use crate::error::Failure;
 
 /// One machine, and where the stack lives on it. Unknown keys are errors.
@@ -45,6 +48,16 @@ pub(crate) struct Host {
     /// where a proxy opens TLS.
     #[serde(default, deserialize_with = "file")]
     pub(crate) ca_bundle: Option<String>,
+    /// How people reach its web page.
+    #[serde(default)]
+    pub(crate) web: Web,
+    /// DAGs that have to be active there; where it does not say, those of `[airflow]`.
+    #[serde(default, deserialize_with = "ids")]
+    pub(crate) dags: Option<Vec<String>>,
+    /// Airflow's Variables that are made there; one that is there already stays. No
+    /// secrets.
+    #[serde(default)]
+    pub(crate) variables: BTreeMap<String, String>,
 }
 
 /// How an image comes to a host.
@@ -144,6 +157,21 @@ fn file<'de, D: Deserializer<'de>>(value: D) -> Result<Option<String>, D::Error>
     }
 }
 
+/// Ids of DAGs, as Airflow takes them.
+fn ids<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Vec<String>>, D::Error> {
+    let ids = Vec::<String>::deserialize(value)?;
+    let fine = |id: &&String| {
+        !id.is_empty()
+            && id
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c))
+    };
+    match ids.iter().find(|id| !fine(id)) {
+        None => Ok(Some(ids)),
+        Some(id) => Err(D::Error::custom(format!("`{id}` is no id of a DAG"))),
+    }
+}
+
 fn folder<'de, D: Deserializer<'de>>(value: D) -> Result<String, D::Error> {
     let text = String::deserialize(value)?;
     let words = text.strip_prefix('/').unwrap_or_default().split('/');
@@ -204,6 +232,10 @@ mod tests {
             (
                 "ssh = 'a'\ndirectory = '/srv/../etc'\n",
                 "`/srv/../etc` is no absolute folder of its own, as /srv/dental",
+            ),
+            (
+                "ssh = 'a'\ndirectory = '/srv/dental'\ndags = ['a b']\n",
+                "`a b` is no id of a DAG",
             ),
             (
                 "ssh = 'a'\njump = '-x'\ndirectory = '/srv/dental'\n",

@@ -10,6 +10,7 @@ mod hosts;
 mod notice;
 mod reference;
 pub(crate) mod settings;
+mod web;
 mod workspace;
 
 pub(crate) use allowed::{Allow, Allowed};
@@ -21,4 +22,5 @@ pub(crate) use hosts::{EnvSource, Host, Transport};
 pub(crate) use notice::notices;
 pub(crate) use reference::{Reference, is_digest};
 pub(crate) use settings::{Settings, Store};
+pub(crate) use web::Web;
 pub(crate) use workspace::{COMPOSE_FILES, Workspace};

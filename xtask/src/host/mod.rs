@@ -1,6 +1,7 @@
 //! Another machine: what it is, and what it needs to carry the stack.
 
 mod facts;
+pub(crate) mod fitness;
 pub(crate) mod images;
 mod provision;
 

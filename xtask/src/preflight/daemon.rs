@@ -14,7 +14,7 @@ use crate::exec::Step;
 /// How long the engine may take to answer.
 const ANSWER: Duration = Duration::from_secs(20);
 /// `host-gateway`, by which containers reach this machine, came with 20.10.
-const OLDEST: (u32, u32) = (20, 10);
+pub(crate) const OLDEST: (u32, u32) = (20, 10);
 /// Measured: scheduler 390 MiB, webserver 280, MariaDB 150, Postgres 50, and
 /// dbt while it runs 300: 1.2 GiB with all of it at work. A machine sold as
 /// 2 GB shows about 1.9 GiB.
@@ -24,9 +24,9 @@ const MEMORY_NEEDED: u64 = 18 * GIB / 10;
 const MEMORY_WANTED: u64 = 36 * GIB / 10;
 const GIB: u64 = 1 << 30;
 /// Beyond, logs of this machine and of containers no longer line up.
-const CLOCK_WARNS: i64 = 5;
+pub(crate) const CLOCK_WARNS: i64 = 5;
 /// Beyond, sessions, TLS and a run's schedule go wrong.
-const CLOCK_FAILS: i64 = 60;
+pub(crate) const CLOCK_FAILS: i64 = 60;
 
 /// What the engine says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,7 +103,7 @@ pub(super) fn check(answer: &Result<Daemon, String>, docker_host: Option<&str>) 
         Err(said) => {
             Check::fail("engine", format!("does not answer: {said}")).fix(mend(said, docker_host))
         }
-        Ok(daemon) if is_old(&daemon.version) => Check::fail(
+        Ok(daemon) if is_before(&daemon.version, OLDEST) => Check::fail(
             "engine",
             format!(
                 "version {} is too old: containers reach this machine from 20.10 on",
@@ -129,10 +129,11 @@ fn mend(said: &str, docker_host: Option<&str>) -> String {
     }
 }
 
-fn is_old(version: &str) -> bool {
+/// Whether a version, by its first two numbers, is older.
+pub(crate) fn is_before(version: &str, oldest: (u32, u32)) -> bool {
     let mut parts = version.split('.').map(|part| part.parse::<u32>().ok());
     match (parts.next().flatten(), parts.next().flatten()) {
-        (Some(major), Some(minor)) => (major, minor) < OLDEST,
+        (Some(major), Some(minor)) => (major, minor) < oldest,
         // A version that is no number is a build of somebody's own.
         _ => false,
     }

@@ -17,7 +17,8 @@ mod program;
 mod system;
 mod volume;
 
-pub(crate) use check::{Check, State};
+pub(crate) use check::{Check, State, gib};
+pub(crate) use daemon::{CLOCK_FAILS, CLOCK_WARNS, OLDEST, is_before};
 pub(crate) use port::free_from;
 
 use std::thread;

@@ -14,23 +14,25 @@ use crate::exec::{Machine, Step};
 use crate::image::{InputKind, named};
 
 /// All that travels; tests stay at home.
-pub(crate) const ROOTS: [&str; 10] = [
+pub(crate) const ROOTS: [&str; 11] = [
     "airflow/bootstrap",
     "airflow/dags",
     "airflow/plugins",
     "airflow/release",
     "dbt_dental_models",
     "docker-compose.host.yml",
+    "docker-compose.web.yml",
     "docker-compose.yml",
     "etl_pipeline",
     "mysql/initdb.d",
     "postgres/initdb.d",
 ];
 /// What containers read only as they are made or start: a change needs a restart.
-const READ_AT_START: [&str; 6] = [
+const READ_AT_START: [&str; 7] = [
     "airflow/bootstrap/",
     "airflow/plugins/",
     "docker-compose.host.yml",
+    "docker-compose.web.yml",
     "docker-compose.yml",
     "mysql/",
     "postgres/",

@@ -1,17 +1,19 @@
 //! What a host holds and how it comes to serve another release: observe, plan,
 //! ship, and the part that the host runs by itself.
 
+mod alone;
 mod code;
 mod critical;
 mod observe;
 mod plan;
 mod ship;
 
+pub(crate) use alone::{ALONE, alone};
 pub(crate) use code::{Code, ROOTS};
 pub(crate) use critical::{Event, Follow, Outcome, Task, Work, start};
 pub(crate) use observe::{ActiveRun, Observed, State, observe};
 pub(crate) use plan::{AIRFLOW, Calling, Needed, Plan, Wanted, Way, plan};
-pub(crate) use ship::{ship, ship_inputs, write_env};
+pub(crate) use ship::{ship, ship_inputs, write_env, write_run_env};
 
 use serde::{Deserialize, Serialize};
 

@@ -229,6 +229,23 @@ fn finish(
     }
 }
 
+/// Writes the variables of one service without Compose, for the host's user alone.
+pub(crate) fn write_run_env(there: &Machine, path: &str, text: &str) -> Result<()> {
+    let script =
+        "set -eu; umask 077; mkdir -p \"$(dirname \"$1\")\"; cat >\"$1.$$\"; mv \"$1.$$\" \"$1\"";
+    let step = Step::new(
+        "write the variables of a service",
+        cmd!(there.sh(), "sh -c {script} write {path}"),
+    )
+    .limit(ANSWER);
+    let written = there.feed(&step, |to| Ok(to.write_all(text.as_bytes())?))?;
+    if written.ok() {
+        Ok(())
+    } else {
+        Err(there.failed(&step, &written).into())
+    }
+}
+
 /// Writes settings and secrets, for the host's user alone; the content is its name.
 pub(crate) fn write_env(there: &Machine, host: &Host, name: &str, text: &str) -> Result<()> {
     let path = Path::new(&host.directory).join(format!("env/{name}.env"));

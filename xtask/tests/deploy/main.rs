@@ -15,5 +15,6 @@
 mod containers;
 mod faults;
 mod life;
+mod reach;
 #[path = "../spare/mod.rs"]
 mod spare;
