@@ -18,3 +18,4 @@ mod life;
 mod reach;
 #[path = "../spare/mod.rs"]
 mod spare;
+mod transports;
