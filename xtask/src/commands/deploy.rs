@@ -25,7 +25,9 @@ use crate::release::{
 
 /// What a deploy needs on the host's disk beside the images, in bytes: releases,
 /// logs, a copy of the metadata database.
-const ROOM: u64 = 1_000_000_000;
+pub(super) const ROOM: u64 = 1_000_000_000;
+/// An image unpacked, and while it is: ours at most.
+pub(super) const IMAGE_ROOM: u64 = 3_000_000_000;
 
 pub(crate) fn run(context: &Context, args: &cli::Deploy) -> Result<()> {
     let deploy = context.deploy()?;
@@ -177,7 +179,7 @@ fn target<'a>(context: &Context, deploy: &'a Deploy, name: &'a str) -> Result<Ta
 }
 
 /// Settings and secrets of a host, from where deploy.toml says.
-fn env_text(context: &Context, there: &Machine, host: &Host) -> Result<String> {
+pub(super) fn env_text(context: &Context, there: &Machine, host: &Host) -> Result<String> {
     match host.env_source()? {
         EnvSource::File(file) => {
             let path = context.workspace.root().join(file);
@@ -293,8 +295,7 @@ fn calling<'a>(
 }
 
 fn refuse_without_room(name: &str, observed: &Observed, plan: &Plan) -> Result<()> {
-    // An image unpacked, and while it is: three gigabytes at most for ours.
-    let needed = ROOM + 3_000_000_000 * plan.bring.len().min(1) as u64;
+    let needed = ROOM + IMAGE_ROOM * plan.bring.len().min(1) as u64;
     let free = observed.facts.free;
     if free >= needed {
         return Ok(());

@@ -99,8 +99,7 @@ pub(crate) fn observe_and(
 pub(crate) struct Told(String);
 
 impl Told {
-    /// What a test says in a host's place.
-    #[cfg(test)]
+    /// What a host said.
     pub(crate) fn of(text: &str) -> Self {
         Self(text.to_owned())
     }

@@ -31,7 +31,7 @@ pub(crate) struct Check {
 
 impl Check {
     /// As it has to be.
-    pub(super) fn pass(name: impl Into<String>, says: impl Into<String>) -> Self {
+    pub(crate) fn pass(name: impl Into<String>, says: impl Into<String>) -> Self {
         Self {
             name: name.into(),
             state: State::Pass,
@@ -41,7 +41,7 @@ impl Check {
     }
 
     /// Worth a look.
-    pub(super) fn warn(name: impl Into<String>, says: impl Into<String>) -> Self {
+    pub(crate) fn warn(name: impl Into<String>, says: impl Into<String>) -> Self {
         Self {
             state: State::Warn,
             ..Self::pass(name, says)
@@ -49,7 +49,7 @@ impl Check {
     }
 
     /// To be mended.
-    pub(super) fn fail(name: impl Into<String>, says: impl Into<String>) -> Self {
+    pub(crate) fn fail(name: impl Into<String>, says: impl Into<String>) -> Self {
         Self {
             state: State::Fail,
             ..Self::pass(name, says)
@@ -58,13 +58,13 @@ impl Check {
 
     /// What mends it.
     #[must_use]
-    pub(super) fn fix(mut self, fix: impl Into<String>) -> Self {
+    pub(crate) fn fix(mut self, fix: impl Into<String>) -> Self {
         self.fix = Some(fix.into());
         self
     }
 
     /// A question that could not be answered, with the error's own hint.
-    pub(super) fn unanswered(name: impl Into<String>, why: &anyhow::Error) -> Self {
+    pub(crate) fn unanswered(name: impl Into<String>, why: &anyhow::Error) -> Self {
         let shown = error::show(why).text;
         let shown = shown.trim_start_matches("error: ").trim_end();
         match shown.split_once("\nhint: ") {
@@ -85,7 +85,7 @@ impl Check {
 }
 
 /// Bytes as a person says them: `11.4 GiB`.
-pub(super) fn gib(bytes: u64) -> String {
+pub(crate) fn gib(bytes: u64) -> String {
     // Tenths, in whole numbers: no float can round a limit away.
     let tenths = bytes.saturating_mul(10) / (1 << 30);
     format!("{}.{} GiB", tenths / 10, tenths % 10)

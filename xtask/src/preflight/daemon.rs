@@ -129,7 +129,8 @@ fn mend(said: &str, docker_host: Option<&str>) -> String {
     }
 }
 
-fn is_old(version: &str) -> bool {
+/// Whether it is too old for the stack.
+pub(crate) fn is_old(version: &str) -> bool {
     let mut parts = version.split('.').map(|part| part.parse::<u32>().ok());
     match (parts.next().flatten(), parts.next().flatten()) {
         (Some(major), Some(minor)) => (major, minor) < OLDEST,
@@ -140,13 +141,18 @@ fn is_old(version: &str) -> bool {
 
 /// Whether its memory holds the stack.
 pub(super) fn memory(daemon: &Daemon) -> Check {
-    let has = gib(daemon.memory);
+    memory_of(daemon.memory)
+}
+
+/// The same of any machine, by its bytes.
+pub(crate) fn memory_of(bytes: u64) -> Check {
+    let has = gib(bytes);
     let fix = "give the machine (or Docker Desktop, under Resources) 4 GB or more";
-    if daemon.memory < MEMORY_NEEDED {
+    if bytes < MEMORY_NEEDED {
         let says = format!("{has}; the stack at work needs 1.2 GiB beside the system's own");
         return Check::fail("memory", says).fix(fix);
     }
-    if daemon.memory < MEMORY_WANTED {
+    if bytes < MEMORY_WANTED {
         let says = format!("{has}; enough to run, tight while an image is built");
         return Check::warn("memory", says).fix(fix);
     }
@@ -155,15 +161,20 @@ pub(super) fn memory(daemon: &Daemon) -> Check {
 
 /// Whether the engine's clock is ours.
 pub(super) fn clock(daemon: &Daemon) -> Check {
-    let Some(ahead) = daemon.ahead else {
-        return Check::warn("clock", "the engine does not tell its time");
-    };
+    match daemon.ahead {
+        Some(ahead) => clock_of("the engine", ahead),
+        None => Check::warn("clock", "the engine does not tell its time"),
+    }
+}
+
+/// The same of any machine, by the seconds that it is ahead of this one.
+pub(crate) fn clock_of(whose: &str, ahead: i64) -> Check {
     let seconds = ahead.abs();
     let way = if ahead < 0 { "behind" } else { "ahead of" };
-    let says = format!("the engine's clock is {seconds} s {way} this machine's");
+    let says = format!("{whose}'s clock is {seconds} s {way} this machine's");
     let fix = "set both by NTP: sudo timedatectl set-ntp true (on Docker Desktop: restart it)";
     match seconds {
-        0..=CLOCK_WARNS => Check::pass("clock", "this machine and the engine agree"),
+        0..=CLOCK_WARNS => Check::pass("clock", format!("this machine and {whose} agree")),
         ..=CLOCK_FAILS => Check::warn("clock", says).fix(fix),
         _ => Check::fail("clock", says).fix(fix),
     }

@@ -17,8 +17,9 @@ mod program;
 mod system;
 mod volume;
 
-pub(crate) use check::{Check, State};
-pub(crate) use port::free_from;
+pub(crate) use check::{Check, State, gib};
+pub(crate) use daemon::{clock_of, is_old, memory_of};
+pub(crate) use port::{Wanted, free_from, wanted};
 
 use std::thread;
 

@@ -5,12 +5,14 @@ mod code;
 mod critical;
 mod observe;
 mod plan;
+mod serving;
 mod ship;
 
 pub(crate) use code::{Code, ROOTS};
 pub(crate) use critical::{Event, Follow, Outcome, Task, start};
-pub(crate) use observe::{ActiveRun, Observed, State, observe};
+pub(crate) use observe::{ActiveRun, Observed, Served, State, observe};
 pub(crate) use plan::{AIRFLOW, Calling, Needed, Plan, Wanted, Way, plan};
+pub(crate) use serving::serving;
 pub(crate) use ship::{ship, write_env};
 
 use serde::{Deserialize, Serialize};

@@ -75,6 +75,11 @@ impl Compose {
             .collect()
     }
 
+    /// Whether one of that version will do.
+    pub(crate) fn is_fit(version: &str) -> bool {
+        generation(version.trim_start_matches('v')).is_some()
+    }
+
     /// Whether it made these containers.
     pub(crate) fn made(&self, containers: &[Container]) -> bool {
         containers.iter().find_map(maker) == Some(self.generation)
