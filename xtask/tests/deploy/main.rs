@@ -14,5 +14,6 @@
 #[path = "../containers/mod.rs"]
 mod containers;
 mod life;
+mod operate;
 #[path = "../spare/mod.rs"]
 mod spare;
