@@ -5,7 +5,7 @@ DAGs.
     python bootstrap.py --check    only say what would be done; exit 3 when there is something
 
 It is one process, idempotent, and loud: what cannot be done right is an error before anything is
-changed. Passwords come from the environment. The environment is the truth for both accounts: a
+changed. Passwords come from the environment. The environment is the truth for its accounts: a
 password changed in the UI is put back.
 
 Exit codes: 0 done or nothing to do, 1 failed, 2 the settings are wrong, 3 `--check` found something
@@ -44,6 +44,7 @@ HERE = Path(__file__).resolve().parent
 # Where the project's packages are: a checkout's mounts, or a host's link to its release.
 PROJECT = Path(os.environ.get("PROJECT_ROOT") or "/opt/airflow/dbt_dental_clinic")
 PIPELINE_ROLE = "Pipeline"
+OPERATOR_ROLE = "Operator"
 MEMORY = "bootstrap_unpaused"  # the Variable that remembers which DAGs were unpaused once
 LOCK_ID = 0x0A1F_B007
 WHOLE_TRACE = 1000
@@ -81,9 +82,9 @@ class Account:
     last_name: str
 
 
-def read_accounts(environ: Mapping[str, str]) -> tuple[Account, Account]:
-    """The administrator and the account of the command line. Raises BootstrapError naming
-    everything that is wrong.
+def read_accounts(environ: Mapping[str, str]) -> tuple[Account, ...]:
+    """The administrator, the account of the command line, and an operator where one is named.
+    Raises BootstrapError naming everything that is wrong.
     """
     problems: list[str] = []
     admin, api = (
@@ -102,7 +103,16 @@ def read_accounts(environ: Mapping[str, str]) -> tuple[Account, Account]:
         problems.append(
             "AIRFLOW_API_USERNAME is the administrator's name: the two need different rights"
         )
-    for name in ("AIRFLOW_ADMIN_PASSWORD", "AIRFLOW_API_PASSWORD", "AIRFLOW__CORE__FERNET_KEY"):
+    operator = environ.get("AIRFLOW_OPERATOR_USERNAME") or ""
+    rest = [f"AIRFLOW_OPERATOR_{part}" for part in ("EMAIL", "PASSWORD")]
+    if operator and operator.lower() in (admin.lower(), api.lower()):
+        problems.append("AIRFLOW_OPERATOR_USERNAME is another account's name")
+    if operator and not environ.get(rest[0]):
+        problems.append(f"{rest[0]} is not set")
+    if not operator and any(environ.get(name) for name in rest):
+        problems.append("AIRFLOW_OPERATOR_USERNAME is not set, and there is more of an operator")
+    secrets = ["AIRFLOW_ADMIN_PASSWORD", "AIRFLOW_API_PASSWORD", "AIRFLOW__CORE__FERNET_KEY"]
+    for name in (*secrets, *(rest[1:] if operator else [])):
         value = environ.get(name) or ""
         if not value:
             problems.append(f"{name} is not set")
@@ -116,7 +126,7 @@ def read_accounts(environ: Mapping[str, str]) -> tuple[Account, Account]:
             "set them in .env; `cargo xtask env` writes good ones",
             code=2,
         )
-    return (
+    accounts = (
         Account(
             admin, environ["AIRFLOW_ADMIN_PASSWORD"], email, "Admin", "Airflow", "Administrator"
         ),
@@ -129,6 +139,10 @@ def read_accounts(environ: Mapping[str, str]) -> tuple[Account, Account]:
             "Line",
         ),
     )
+    if not operator:
+        return accounts
+    email, password = (environ[name] for name in rest)
+    return (*accounts, Account(operator, password, email, OPERATOR_ROLE, "Airflow", "Operator"))
 
 
 def expand(text: str, environ: Mapping[str, str]) -> str:
@@ -190,9 +204,34 @@ def read_objects(path: Path, environ: Mapping[str, str]) -> dict[str, Any]:
         for line in lines:
             if " on " not in line:
                 raise wrong(f"roles.{role}: {line!r} is not «action on resource»")
-    if PIPELINE_ROLE not in document["roles"]:
-        raise wrong(f"roles.{PIPELINE_ROLE} is missing, the role of AIRFLOW_API_USERNAME")
+    for role, name in (
+        (PIPELINE_ROLE, "AIRFLOW_API_USERNAME"),
+        (OPERATOR_ROLE, "AIRFLOW_OPERATOR_USERNAME"),
+    ):
+        if role not in document["roles"] and environ.get(name):
+            raise wrong(f"roles.{role} is missing, the role of {name}")
+    of_host(document, environ)
     return document
+
+
+def of_host(document: dict[str, Any], environ: Mapping[str, str]) -> None:
+    """What deploy.toml says of this host wins over `document`: BOOTSTRAP_VARIABLES, an object of
+    texts, and BOOTSTRAP_DAGS, the ids of the active DAGs. Raises BootstrapError.
+    """
+    try:
+        variables = json.loads(environ.get("BOOTSTRAP_VARIABLES") or "{}")
+        if not all(isinstance(value, str) for value in variables.values()):
+            raise ValueError
+    except (ValueError, AttributeError) as error:
+        raise BootstrapError(
+            "reading BOOTSTRAP_VARIABLES: it is no object of texts",
+            "deploy writes it, from [hosts.NAME.variables] of deploy.toml",
+            code=2,
+        ) from error
+    for key, value in variables.items():
+        document["variables"][key] = {**document["variables"].get(key, {}), "value": value}
+    if dags := (environ.get("BOOTSTRAP_DAGS") or "").split():
+        document["dags"]["active"] = dags
 
 
 # --- the plan: what is missing, in words, with the deed behind them -------------------------------
@@ -211,7 +250,7 @@ class Bootstrap:
 
     def __init__(
         self,
-        accounts: tuple[Account, Account],
+        accounts: tuple[Account, ...],
         objects: Mapping[str, Any],
         *,
         check: bool,
@@ -322,7 +361,7 @@ class Bootstrap:
                 )
 
     def users(self, session: Session, manager: ApplessAirflowSecurityManager) -> Iterator[Action]:
-        """Both accounts, with the role and the password that are asked for. Others are a person's
+        """The accounts, with the role and the password that are asked for. Others are a person's
         business.
         """
         from sqlalchemy import func
@@ -351,10 +390,10 @@ class Bootstrap:
 
                 yield Action(f"create the user {account.username} ({account.role})", create)
                 continue
-            # The administrator may hold more roles; the account of the command line holds its one
-            # role and no other.
+            # The administrator may hold more roles; the others hold their one role and no more.
             names = {role.name for role in user.roles}
-            if account.role not in names or (account.role == PIPELINE_ROLE and len(names) > 1):
+            alone = account.role in (PIPELINE_ROLE, OPERATOR_ROLE)
+            if account.role not in names or (alone and len(names) > 1):
 
                 def assign(user: Any = user, account: Account = account) -> None:  # noqa: ANN401
                     user.roles = [manager.find_role(account.role)]
@@ -398,7 +437,7 @@ class Bootstrap:
             elif present.get_val() != value:
                 self.say(
                     f"kept the variable {key}: it is not {value},"
-                    " which objects.yml and the environment say"
+                    " which objects.yml, the environment or deploy.toml say"
                 )
 
     def pools(self, session: Session) -> Iterator[Action]:

@@ -28,9 +28,11 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+
+import yaml
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "bootstrap")]
@@ -44,8 +46,10 @@ if TYPE_CHECKING:
     from etl_pipeline.pipeline import Validation
     from etl_pipeline.settings import Settings
 
+SOURCE = "opendental"  # as dbt calls it
 DATABASES = ("source", "analytics")
-CHECKS = ("dags", "policy", "fernet", *DATABASES, "dbt")
+CHECKS = ("dags", "policy", "metadata", "fernet", *DATABASES, "dbt")
+OURS = "postgres"  # the service of the stack, on a network that is the host's alone
 ALIASES = {"databases": DATABASES}
 METADATA_PATIENCE = 20.0
 DBT_LIMIT = 300.0
@@ -126,6 +130,18 @@ class Gate:
                 "mend the DAG; the rules are in airflow/release/policy.py",
             )
 
+    def metadata(self) -> None:
+        """The metadata database answers, and by TLS where it is not the stack's own."""
+        engine = bootstrap.connect(METADATA_PATIENCE, tell)
+        with engine.connect() as connection:
+            # libpq's own word: between it and the database may be a proxy with a link of its own.
+            secure = connection.connection.dbapi_connection.info.ssl_in_use
+        if engine.url.host != OURS and not secure:
+            raise GateError(
+                f"connecting to the metadata database at {engine.url.host}: it is not by TLS",
+                "end AIRFLOW__DATABASE__SQL_ALCHEMY_CONN with ?sslmode=verify-full&sslrootcert=…",
+            )
+
     def fernet(self) -> None:
         """The secrets in the metadata database open with the key; without a schema there are
         none.
@@ -141,16 +157,16 @@ class Gate:
             bootstrap.check_fernet(connection)
 
     def source(self) -> None:
-        """The source answers, and its account may do what a night needs and no more."""
+        """The source answers, and its account may read what dbt's models need, and no more."""
         from etl_pipeline import pipeline
 
-        self._reach(pipeline.check_source)
+        self._reach(lambda settings: pipeline.check_source(settings, tables=source_tables()))
 
     def analytics(self) -> None:
-        """The analytics database answers and may be written."""
+        """The analytics database answers and may be written, in dbt's schemas too."""
         from etl_pipeline import pipeline
 
-        self._reach(pipeline.check_analytics)
+        self._reach(lambda settings: pipeline.check_analytics(settings, schemas=dbt_schemas()))
 
     @staticmethod
     def _reach(check: Callable[[Settings], Validation]) -> None:
@@ -193,6 +209,40 @@ class Gate:
             raise GateError(
                 f"parsing the dbt project: {result.error}", "try `cargo xtask dbt -- parse`"
             )
+
+
+def dbt_files(pattern: str) -> Iterator[Any]:
+    """The YAML of the dbt project's files of that name. What cannot be read, dbt itself refuses."""
+    project = os.environ.get("DBT_PROJECT_DIR")
+    for path in sorted(Path(project).glob(pattern)) if project else ():
+        with suppress(OSError, yaml.YAMLError):
+            yield yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def source_tables() -> list[str]:
+    """The tables of the source that dbt's models read, once the ETL has copied them."""
+    documents = [found for found in dbt_files("models/**/*.yml") if isinstance(found, dict)]
+    sources = [source for found in documents for source in found.get("sources") or ()]
+    return [
+        table.get("identifier") or table["name"]
+        for source in sources
+        if source["name"] == SOURCE
+        for table in source.get("tables") or ()
+    ]
+
+
+def dbt_schemas() -> list[str]:
+    """The schemas that dbt's models are made in."""
+
+    def below(node: object) -> Iterator[str]:
+        for key, child in node.items() if isinstance(node, dict) else ():
+            if key in ("schema", "+schema"):
+                yield str(child)
+            else:
+                yield from below(child)
+
+    projects = [found for found in dbt_files("dbt_project.yml") if isinstance(found, dict)]
+    return sorted({schema for found in projects for schema in below(found.get("models"))})
 
 
 def variable(key: str) -> str | None:

@@ -91,6 +91,45 @@ def test_where_the_project_is(fresh: Metadata, bootstrap: Run, given: str) -> No
     assert f"create the variable project_root = {where}" in done.stdout
 
 
+def test_an_operator_where_one_is_named(fresh: Metadata, bootstrap: Run) -> None:
+    named = {
+        "AIRFLOW_OPERATOR_USERNAME": "night",
+        "AIRFLOW_OPERATOR_PASSWORD": "on call 24 hours",
+        "AIRFLOW_OPERATOR_EMAIL": "night@example.org",
+    }
+    first = bootstrap(fresh.url, **named)
+    assert first.returncode == 0, first.stderr
+    assert "create the user night (Operator)" in first.stdout.splitlines()
+    assert password_works(fresh, "night", "on call 24 hours")
+    assert bootstrap(fresh.url, **named).stdout.startswith("nothing to do")
+    # Who made itself more is put back.
+    fresh.query(
+        "insert into ab_user_role (id, user_id, role_id) select nextval('ab_user_role_id_seq'),"
+        " u.id, r.id from ab_user u, ab_role r where u.username = 'night' and r.name = 'Admin'"
+    )
+    assert "give the user night the role Operator" in bootstrap(fresh.url, **named).stdout
+    # Without a name nothing is asked and nobody is removed.
+    assert bootstrap(fresh.url).stdout.startswith("nothing to do")
+
+
+def test_what_deploy_toml_says_of_a_host(fresh: Metadata, bootstrap: Run) -> None:
+    own = {"BOOTSTRAP_VARIABLES": '{"dbt_target": "clinic", "site": "north\'s $1"}'}
+    first = bootstrap(fresh.url, **own, BOOTSTRAP_DAGS="etl_pipeline")
+    assert first.returncode == 0, first.stderr
+    lines = first.stdout.splitlines()
+    assert "create the variable dbt_target = clinic" in lines
+    assert "create the variable site = north's $1" in lines
+    assert fresh.query(PAUSED) == [(False,)]
+    other = bootstrap(fresh.url, BOOTSTRAP_VARIABLES='{"site": "south"}')
+    assert "kept the variable site: it is not south" in other.stdout
+    absent = bootstrap(fresh.url, BOOTSTRAP_DAGS="etl_pipeline other_dag")
+    assert absent.returncode == 1
+    assert "other_dag" in absent.stderr
+    for wrong in ("[]", "{", '{"a": 1}'):
+        done = bootstrap(fresh.url, BOOTSTRAP_VARIABLES=wrong)
+        assert (done.returncode, "BOOTSTRAP_VARIABLES" in done.stderr) == (2, True)
+
+
 def password_works(metadata: Metadata, username: str, password: str) -> bool:
     from werkzeug.security import check_password_hash
 
@@ -146,6 +185,9 @@ def tables(metadata: Metadata) -> int:
         ({"AIRFLOW_API_PASSWORD": "tiny77"}, "AIRFLOW_API_PASSWORD is shorter than 8"),
         ({"AIRFLOW_ADMIN_EMAIL": ""}, "AIRFLOW_ADMIN_EMAIL is not set"),
         ({"AIRFLOW_API_USERNAME": "Keeper"}, "AIRFLOW_API_USERNAME is the administrator's name"),
+        ({"AIRFLOW_OPERATOR_USERNAME": "Keeper"}, "AIRFLOW_OPERATOR_USERNAME is another account's"),
+        ({"AIRFLOW_OPERATOR_USERNAME": "night"}, "AIRFLOW_OPERATOR_PASSWORD is not set"),
+        ({"AIRFLOW_OPERATOR_PASSWORD": "on call 24"}, "AIRFLOW_OPERATOR_USERNAME is not set"),
         ({"AIRFLOW__CORE__FERNET_KEY": ""}, "AIRFLOW__CORE__FERNET_KEY is not set"),
         ({"AIRFLOW__CORE__FERNET_KEY": "not a key at all"}, "it is no Fernet key"),
     ],
@@ -159,7 +201,7 @@ def test_settings_are_checked_before_anything_is_changed(
     assert "\nhint: " in done.stderr
     assert tables(fresh) == 0
     for value in change.values():
-        assert not value or value == "Keeper" or value not in done.stdout + done.stderr
+        assert value in ("", "Keeper", "night") or value not in done.stdout + done.stderr
 
 
 def test_every_problem_is_named_at_once(fresh: Metadata, bootstrap: Run) -> None:

@@ -14,6 +14,7 @@ from airflow_bed import BOOTSTRAP, Metadata, airflow_environ
 
 XTASK = ("xtask", "staple 4711 orchard")
 KEEPER = ("keeper", "correct horse battery")
+NIGHT = ("night", "on call 24 hours")
 
 SERVER = """
 import base64, json, sys
@@ -57,7 +58,12 @@ class Api:
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     metadata = Metadata()
     home = tmp_path_factory.mktemp("web")
-    environ = airflow_environ(metadata.url, home)
+    environ = airflow_environ(
+        metadata.url, home,
+        AIRFLOW_OPERATOR_USERNAME=NIGHT[0],
+        AIRFLOW_OPERATOR_PASSWORD=NIGHT[1],
+        AIRFLOW_OPERATOR_EMAIL="night@example.org",
+    )  # fmt: skip
     subprocess.run([sys.executable, str(BOOTSTRAP)], env=environ, check=True, capture_output=True)
     # Another DAG, which the account has no business to start.
     metadata.query(
@@ -147,6 +153,63 @@ def test_allowed(api: Api, method: str, path: str, body: object) -> None:
 @pytest.mark.parametrize(("method", "path", "body"), REFUSED)
 def test_refused(api: Api, method: str, path: str, body: object) -> None:
     status, text = api.ask(method, path, body)
+    assert status == 403, text
+
+
+OPERATES = [
+    *(ask for ask in ALLOWED if ask[0] == "GET"),
+    ("GET", "/eventLogs", None),
+    ("GET", "/datasets", None),
+    ("GET", f"{RUN}/taskInstances/guard/xcomEntries", None),
+    ("POST", "/dags/etl_pipeline/dagRuns", {}),
+    ("PATCH", RUN, {"state": "failed"}),
+    ("POST", f"{RUN}/clear", {"dry_run": False}),
+    ("POST", "/dags/etl_pipeline/clearTaskInstances", {"dry_run": False, "dag_run_id": RUN[-12:]}),
+    (
+        "POST",
+        "/dags/etl_pipeline/updateTaskInstancesState",
+        {
+            "task_id": "guard",
+            "dag_run_id": RUN[-12:],
+            "new_state": "success",
+            "dry_run": False,
+            **dict.fromkeys(
+                ("include_upstream", "include_downstream", "include_future", "include_past"), False
+            ),
+        },
+    ),
+    ("PATCH", "/dags/etl_pipeline", {"is_paused": True}),
+    ("PATCH", "/dags/etl_pipeline", {"is_paused": False}),
+    ("PATCH", "/dags/other", {"is_paused": True}),
+]
+
+NOT_AN_OPERATORS = [
+    ("GET", "/variables", None),
+    ("GET", "/variables/project_root", None),
+    ("POST", "/variables", {"key": "ignore_business_hours", "value": "true"}),
+    ("GET", "/connections", None),
+    ("POST", "/connections", {"connection_id": "x", "conn_type": "http"}),
+    ("GET", "/pools", None),
+    ("PATCH", "/pools/default_pool", {"slots": 0}),
+    ("GET", "/users", None),
+    ("POST", "/users", {"username": "x"}),
+    ("GET", "/roles", None),
+    ("GET", "/permissions", None),
+    ("GET", "/config", None),
+    ("DELETE", "/dags/etl_pipeline", None),
+    ("DELETE", RUN, None),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), OPERATES)
+def test_an_operator_may(api: Api, method: str, path: str, body: object) -> None:
+    status, text = api.ask(method, path, body, account=NIGHT)
+    assert status == 200 or (path.endswith("/logs/1") and status == 404), text
+
+
+@pytest.mark.parametrize(("method", "path", "body"), NOT_AN_OPERATORS)
+def test_an_operator_may_not(api: Api, method: str, path: str, body: object) -> None:
+    status, text = api.ask(method, path, body, account=NIGHT)
     assert status == 403, text
 
 

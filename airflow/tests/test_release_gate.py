@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pymysql
 import pytest
+import yaml
 from airflow_bed import (
     DAGS,
     OTHER_FERNET_KEY,
@@ -24,7 +26,7 @@ from airflow_bed import (
 from cryptography.fernet import Fernet
 
 GATE = RELEASE / "gate.py"
-CHECKS = ["dags", "policy", "fernet", "source", "analytics", "dbt"]
+CHECKS = ["dags", "policy", "metadata", "fernet", "source", "analytics", "dbt"]
 PROJECT = REPOSITORY / "dbt_dental_models"
 Done = subprocess.CompletedProcess[str]
 
@@ -40,9 +42,16 @@ def gate(environ: dict[str, str], *arguments: str) -> Done:
     )
 
 
+def needed() -> list[str]:
+    sources = yaml.safe_load(
+        (PROJECT / "models/staging/opendental/_opendental__sources.yml").read_text()
+    )["sources"]
+    return [table["name"] for table in sources[0]["tables"]]
+
+
 @pytest.fixture
 def source() -> Iterator[str]:
-    """An empty database in the source's server."""
+    """A database in the source's server, with the tables that dbt's models need, empty."""
     name = f"gate_{secrets.token_hex(5)}"
     server = pymysql.connect(
         host=os.environ["TEST_SOURCE_HOST"],
@@ -52,6 +61,8 @@ def source() -> Iterator[str]:
     )
     with server, server.cursor() as cursor:
         cursor.execute(f"CREATE DATABASE {name}")
+        for table in needed():
+            cursor.execute(f"CREATE TABLE {name}.{table} (id INT PRIMARY KEY)")
         try:
             yield name
         finally:
@@ -132,8 +143,9 @@ def test_all_that_fails_is_told_together(migrated: Metadata, tmp_path: Path, sou
         migrated.query("delete from variable")
     assert (done.returncode, done.stdout) == (1, "")
     text = done.stderr
-    assert text.count("\nhint: ") == text.count("error: ") == len(CHECKS), text
-    for name in CHECKS:
+    failing = [name for name in CHECKS if name != "metadata"]
+    assert text.count("\nhint: ") == text.count("error: ") == len(failing), text
+    for name in failing:
         assert f"{name} failed, " in text
     assert "No module named 'no_such_module'" in text
     assert "there is no DAG etl_pipeline\nhint: mend airflow/dags/broken.py, line 3 and " in text
@@ -147,18 +159,72 @@ def test_what_is_skipped_is_said_and_not_looked_at(migrated: Metadata, tmp_path:
     environ = release_environ(
         migrated, tmp_path, "no_such_database", OPENDENTAL_SOURCE_PASSWORD="", DBT_PROJECT_DIR="/no"
     )
-    done = gate(environ, "--skip", "source,analytics,dbt,fernet")
+    done = gate(environ, "--skip", "source,analytics,dbt,metadata,fernet")
     assert done.returncode == 0, done.stderr
-    skipped = {"fernet", "source", "analytics", "dbt"}
+    skipped = {"metadata", "fernet", "source", "analytics", "dbt"}
     assert {n for line in done.stderr.splitlines() for n, _, end in [line.partition(" ")]
             if end == "skipped"} == skipped  # fmt: skip
     checks = json.loads(done.stdout)["checks"]
     assert {check["name"] for check in checks if check["seconds"] is None} == skipped
 
 
+def test_grants_that_a_night_needs_are_named(
+    migrated: Metadata, tmp_path: Path, source: str
+) -> None:
+    server = pymysql.connect(
+        host=os.environ["TEST_SOURCE_HOST"],
+        port=int(os.environ["TEST_SOURCE_PORT"]),
+        user=os.environ["TEST_SOURCE_USER"],
+        password=os.environ["TEST_SOURCE_PASSWORD"],
+    )
+    reader, word = source.replace("gate", "reader"), secrets.token_hex(12)
+    with server, server.cursor() as cursor:
+        cursor.execute(f"CREATE USER {reader} IDENTIFIED BY '{word}'")
+        for table in needed():
+            if table not in ("patient", "recall"):
+                cursor.execute(f"GRANT SELECT ON {source}.{table} TO {reader}")
+        cursor.execute(f"GRANT INSERT ON {source}.patient TO {reader}")
+        cursor.execute(f"DROP TABLE {source}.adjustment")
+        migrated.query(f"create role {reader} login password '{word}'")
+        try:
+            done = gate(
+                release_environ(
+                    migrated, tmp_path, source,
+                    OPENDENTAL_SOURCE_USER=reader,
+                    OPENDENTAL_SOURCE_PASSWORD=word,
+                    POSTGRES_ANALYTICS_USER=reader,
+                    POSTGRES_ANALYTICS_PASSWORD=word,
+                    ETL_ENVIRONMENT="clinic",
+                ),
+                "--skip", "dags,policy,metadata,fernet,dbt",
+            )  # fmt: skip
+        finally:
+            migrated.query(f"drop role {reader}")
+            cursor.execute(f"DROP USER {reader}")
+    assert done.returncode == 1
+    assert f"{reader} cannot read adjustment, patient, recall of {source}" in done.stderr
+    assert f"the account {reader} may write (INSERT)" in done.stderr
+    assert f"{reader} may not create in schemas raw, etl, int, marts, staging" in done.stderr
+    assert word not in done.stdout + done.stderr
+
+
+def test_a_metadata_database_elsewhere_has_to_be_reached_by_tls(
+    migrated: Metadata, tmp_path: Path
+) -> None:
+    only = ("--skip", "dags,policy,fernet,databases,dbt")
+    assert gate(airflow_environ(migrated.url, tmp_path), *only).returncode == 0
+    # By another name it is somebody else's; the server of these tests has no certificate.
+    host = migrated.given.host
+    assert host
+    elsewhere = migrated.url.replace(f"@{host}:", f"@{socket.gethostbyname(host)}:")
+    done = gate(airflow_environ(elsewhere, tmp_path), *only)
+    assert done.returncode == 1
+    assert "it is not by TLS\nhint: " in done.stderr
+
+
 def test_without_a_key_nothing_is_taken_for_open(migrated: Metadata, tmp_path: Path) -> None:
     environ = airflow_environ(migrated.url, tmp_path, AIRFLOW__CORE__FERNET_KEY="")
-    done = gate(environ, "--skip", "dags,policy,databases,dbt")
+    done = gate(environ, "--skip", "dags,policy,metadata,databases,dbt")
     assert done.returncode == 1
     assert "AIRFLOW__CORE__FERNET_KEY is not set\nhint: " in done.stderr
 
@@ -209,7 +275,7 @@ def test_the_hash_is_the_one_that_airflow_writes_where_it_is_served(
         folder = str(root / "airflow" / "dags")
         return airflow_environ(migrated.url, tmp_path / "home", AIRFLOW__CORE__DAGS_FOLDER=folder)
 
-    only = ("--skip", "policy,fernet,databases,dbt")
+    only = ("--skip", "policy,metadata,fernet,databases,dbt")
     moved = gate(environ(lies), *only, "--serve-as", f"{lies}={code / 'current'}")
     unmoved = gate(environ(lies), *only)
     migrated.query("delete from serialized_dag")

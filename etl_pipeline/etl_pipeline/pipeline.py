@@ -89,8 +89,8 @@ def check(settings: Settings) -> Validation:
     return replace(source, findings=source.findings + analytics.findings)
 
 
-def check_source(settings: Settings) -> Validation:
-    """`check` of the source alone."""
+def check_source(settings: Settings, *, tables: Sequence[str] = ()) -> Validation:
+    """`check` of the source alone; `tables` are those that have to be readable."""
     findings: list[Finding] = []
     versions: tuple[str | None, str | None] = (None, None)
     try:
@@ -101,16 +101,18 @@ def check_source(settings: Settings) -> Validation:
             findings.append(_read_only(source.write_privileges(), settings))
             count = sum(1 for table in source.tables() if table.primary_key)
             findings.append(Finding("ok", f"source: {count} tables with a primary key"))
+            if lacking := source.unreadable(tables):
+                findings.append(_no_select(lacking, settings))
     except (PipelineError, pymysql.MySQLError) as error:
         findings.append(_finding(error))
     return Validation(tuple(findings), *versions)
 
 
-def check_analytics(settings: Settings) -> Validation:
-    """`check` of the analytics database alone."""
+def check_analytics(settings: Settings, *, schemas: Sequence[str] = ()) -> Validation:
+    """`check` of the analytics database alone; `schemas` are others that have to be writable."""
     try:
         with Target(settings.analytics) as target:
-            return Validation((_writable(target, settings),))
+            return Validation((_writable(target, settings, schemas),))
     except (PipelineError, psycopg2.Error) as error:
         return Validation((_finding(error),))
 
@@ -312,24 +314,37 @@ def _read_only(privileges: tuple[str, ...], settings: Settings) -> Finding:
     )
 
 
-def _writable(target: Target, settings: Settings) -> Finding:
+def _no_select(tables: Sequence[str], settings: Settings) -> Finding:
+    source = settings.source
+    return Finding(
+        "error",
+        f"source: {source.user} cannot read {', '.join(tables)} of {source.database}",
+        f"grant select on {source.database}.* to that account; where the tables are not there,"
+        " it is another database or an older OpenDental",
+    )
+
+
+def _writable(target: Target, settings: Settings, more: Sequence[str]) -> Finding:
     analytics = settings.analytics
+    schemas = list(dict.fromkeys([analytics.schema, "etl", *more]))
     version = target.rows("show server_version")[0][0].split()[0]
-    allowed = target.rows(
+    refused = target.rows(
         """
-        select bool_and(coalesce(
+        select s from unnest(%s) as s where not coalesce(
             has_schema_privilege(to_regnamespace(quote_ident(s))::oid, 'create'),
             has_database_privilege(current_database(), 'create')
-        )) from unnest(%s) as s
+        )
         """,
-        [[analytics.schema, "etl"]],
-    )[0][0]
-    if allowed:
+        [schemas],
+    )
+    if not refused:
         return Finding("ok", f"analytics: Postgres {version}, writable")
     return Finding(
         "error",
-        f"analytics: {analytics.user} may not create in schemas {analytics.schema} and etl",
-        f"grant create on database {analytics.database} to {analytics.user}",
+        f"analytics: {analytics.user} may not create in schemas"
+        f" {', '.join(row[0] for row in refused)}",
+        f"grant create on database {analytics.database} to {analytics.user};"
+        " a schema that is there has to be its own",
     )
 
 

@@ -28,6 +28,8 @@ CONNECT_SECONDS = 10
 READ_SECONDS = 3600
 ROWS_PER_CHUNK = 1000
 
+# Access to a database, a table or a column denied; no such table.
+_NOT_READABLE = frozenset([1044, 1142, 1143, 1146])
 # What a read-only account may hold; anything else could change the source.
 _READING = frozenset(
     [
@@ -123,6 +125,18 @@ class Source:
     def write_privileges(self) -> tuple[str, ...]:
         """Privileges of this account beyond reading, sorted; empty = read-only."""
         return writing(str(row[0]) for row in self.rows("SHOW GRANTS FOR CURRENT_USER()"))
+
+    def unreadable(self, tables: Sequence[str]) -> tuple[str, ...]:
+        """Those of `tables` that are not there for this account."""
+        lacking = []
+        for name in tables:
+            try:
+                self.rows(f"SELECT 1 FROM {quoted(name)} LIMIT 0")  # noqa: S608 - quoted
+            except pymysql.MySQLError as error:
+                if error.args[0] not in _NOT_READABLE:
+                    raise
+                lacking.append(name)
+        return tuple(lacking)
 
     def tables(self) -> tuple[Table, ...]:
         """All base tables by name, with excluded columns left out and keys in key order."""

@@ -351,6 +351,10 @@ pub(crate) struct Deploy {
     /// Deploy although files are not committed; the release is marked as dirty
     #[arg(long)]
     pub(crate) allow_dirty: bool,
+    /// For a host without Compose: bring image, code and settings, and print the
+    /// `docker run` that starts each service, ready to paste there; start nothing
+    #[arg(long, conflicts_with_all = ["json", "dry_run"])]
+    pub(crate) print_docker_run: bool,
 }
 
 #[derive(Debug, Args)]
@@ -574,16 +578,26 @@ pub(crate) struct Audit {
 
 #[derive(Debug, Args)]
 pub(crate) struct Test {
+    /// Something that takes too long to be a part of every run
+    #[arg(value_enum, conflicts_with_all = ["fast", "within", "only"])]
+    pub(crate) suite: Option<Suite>,
     /// Leave out everything that needs containers
     #[arg(long)]
     pub(crate) fast: bool,
-    /// Begin no part later than so many minutes after the start; what is left out
-    /// is named at the end
+    /// Begin no part that, at this machine's pace, would end later than so many
+    /// minutes after the start; what is left out is named at the end
     #[arg(long, value_name = "MINUTES")]
     pub(crate) within: Option<u64>,
     /// Only the parts with this in their name, and what they stand on
     #[arg(long, value_name = "TEXT")]
     pub(crate) only: Option<String>,
+}
+
+/// A suite of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Suite {
+    /// Every fault in the middle of a deploy, at every phase; about an hour
+    Faults,
 }
 
 #[derive(Debug, Args)]
@@ -602,4 +616,7 @@ pub(crate) struct Bench {
 pub(crate) enum BenchCommand {
     /// Hash, no-op build, cold build against pip, one changed requirement, push
     Image,
+    /// A deploy with nothing to do, one changed line, an image by each transport, the
+    /// way back; on a whole machine in a container, reached by a real ssh
+    Deploy,
 }

@@ -19,6 +19,15 @@ const SERVICES: [&str; 6] = [
 ];
 /// A variable of the host alone that is neither a path nor a command.
 const AT_ONCE: &str = "AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL";
+/// How a host's page is reached; a checkout's, by Airflow's own defaults.
+const WEB: [&str; 6] = [
+    "AIRFLOW__WEBSERVER__BASE_URL",
+    "AIRFLOW__WEBSERVER__COOKIE_SAMESITE",
+    "AIRFLOW__WEBSERVER__COOKIE_SECURE",
+    "AIRFLOW__WEBSERVER__ENABLE_PROXY_FIX",
+    "AIRFLOW__WEBSERVER__PROXY_FIX_X_HOST",
+    "AIRFLOW__WEBSERVER__PROXY_FIX_X_PREFIX",
+];
 
 /// Path of keys → scalar, for all of a rendering.
 type Scalars = BTreeMap<String, String>;
@@ -39,6 +48,7 @@ impl Places {
                 "docker-compose.yml",
                 "docker-compose.override.yml",
                 "docker-compose.host.yml",
+                "docker-compose.web.yml",
             ] {
                 fs::copy(root().join(name), to.join(name)).unwrap();
             }
@@ -75,7 +85,7 @@ impl Places {
 
     fn on_host(&self, compose: &[&str], env: &[(&str, &str)]) -> Scalars {
         let host = self.host();
-        let args = [
+        let mut args = vec![
             "--file",
             "code/current/docker-compose.yml",
             "--file",
@@ -83,12 +93,18 @@ impl Places {
             "--project-directory",
             host.to_str().unwrap(),
         ];
-        render(
-            compose,
-            &host,
-            &args,
-            &[env, &[("HOST_NAME", "ec2")]].concat(),
-        )
+        if env.iter().any(|(name, _)| *name == "WEB_ADDRESS") {
+            args.extend(["--file", "code/current/docker-compose.web.yml"]);
+        }
+        let own = [
+            ("HOST_NAME", "ec2"),
+            ("WEB_BASE_URL", "http://localhost:4711"),
+        ];
+        let own = own
+            .into_iter()
+            .filter(|(name, _)| env.iter().all(|(n, _)| n != name));
+        let own: Vec<(&str, &str)> = own.collect();
+        render(compose, &host, &args, &[env, &own].concat())
     }
 }
 
@@ -214,13 +230,26 @@ fn mount(fields: &Scalars) -> String {
     format!("{}:{}{mode}", fields["source"], fields["target"])
 }
 
+/// What becomes of a service that ended, and of one that was stopped before a reboot.
+fn restarts(rendered: &Scalars) -> String {
+    let lines = rendered.iter().filter_map(|(key, policy)| {
+        let service = key.strip_prefix("services/")?.strip_suffix("/restart")?;
+        Some(format!("{service} {policy}\n"))
+    });
+    lines.collect()
+}
+
 /// All else of the services.
 fn rest(rendered: &Scalars) -> Scalars {
     let is_rest = |key: &str, value: &str| {
         let parts: Vec<&str> = key.split('/').collect();
         match parts.as_slice() {
-            ["services", "airflow-init", "command", ..] | ["services", _, "volumes", ..] => false,
-            ["services", _, "environment", name] => !is_about_code(name, value),
+            ["services", "airflow-init", "command", ..]
+            | ["services", _, "volumes" | "restart", ..] => false,
+            ["services", _, "environment", name] => {
+                let of_host = WEB.contains(name) || name.starts_with("BOOTSTRAP_");
+                !is_about_code(name, value) && !of_host
+            }
             ["services", ..] => true,
             _ => false,
         }
@@ -306,10 +335,98 @@ fn a_hosts_containers_have_the_folder_around_the_link_and_go_through_it() {
             let host = places.on_host(compose, env);
             assert_eq!(code(&host), expected.replace("<mount>", mount));
             assert_eq!(
+                restarts(&host),
+                "airflow-init no\nairflow-scheduler always\nairflow-webserver always\n\
+                 mysql always\npostgres always\n"
+            );
+            assert_eq!(
                 rest(&host),
                 rest(&checkout),
                 "no more than the code differs"
             );
+        }
+    }
+}
+
+/// The page's own settings, by name, and where it is published.
+fn web(rendered: &Scalars) -> (Vec<String>, Vec<String>) {
+    let service = "services/airflow-webserver";
+    let values = WEB.iter().filter_map(|name| {
+        let value = rendered.get(&format!("{service}/environment/{name}"))?;
+        Some(format!(
+            "{}={value}",
+            name.trim_start_matches("AIRFLOW__WEBSERVER__")
+        ))
+    });
+    let ports = (0..3).filter_map(|at| {
+        let at = format!("{service}/ports/{at}");
+        // v1 writes one word, v2 each part.
+        let short = rendered
+            .get(&at)
+            .map(|port| port.trim_end_matches("/tcp").to_owned());
+        short.or_else(|| {
+            let part = |name: &str| rendered.get(&format!("{at}/{name}"));
+            Some(format!(
+                "{}:{}:{}",
+                part("host_ip")?,
+                part("published")?,
+                part("target")?
+            ))
+        })
+    });
+    (values.collect(), ports.collect())
+}
+
+#[test]
+fn a_hosts_page_is_where_deploy_toml_says_and_on_loopback() {
+    let places = Places::new();
+    for compose in generations() {
+        let checkout = web(&places.checkout(compose, &[]));
+        let loopback = ["127.0.0.1:4711:8080".to_owned()];
+        assert_eq!(
+            checkout,
+            (
+                vec!["BASE_URL=http://localhost:4711".to_owned()],
+                loopback.to_vec()
+            )
+        );
+        let (values, ports) = web(&places.on_host(compose, &[]));
+        let by_default = [
+            "BASE_URL=http://localhost:4711",
+            "COOKIE_SAMESITE=Lax",
+            "COOKIE_SECURE=False",
+            "ENABLE_PROXY_FIX=False",
+            "PROXY_FIX_X_HOST=0",
+            "PROXY_FIX_X_PREFIX=0",
+        ];
+        assert_eq!(
+            (values, ports),
+            (by_default.map(str::to_owned).to_vec(), loopback.to_vec())
+        );
+        let env = [
+            ("WEB_ADDRESS", "10.0.0.5"),
+            ("WEB_BASE_URL", "https://airflow.example.com"),
+            ("WEB_COOKIE_SECURE", "True"),
+            ("WEB_PROXY_FIX", "True"),
+        ];
+        let rendered = places.on_host(compose, &env);
+        let (values, ports) = web(&rendered);
+        for value in [
+            "BASE_URL=https://airflow.example.com",
+            "COOKIE_SECURE=True",
+            "ENABLE_PROXY_FIX=True",
+        ] {
+            assert!(values.iter().any(|v| v == value), "{values:?}");
+        }
+        assert_eq!(ports, ["127.0.0.1:4711:8080", "10.0.0.5:4711:8080"]);
+        // Databases stay on loopback whatever.
+        for database in ["postgres", "mysql"] {
+            let lead = format!("services/{database}/ports/");
+            let ports: Vec<&String> = rendered
+                .iter()
+                .filter_map(|(key, value)| key.starts_with(&lead).then_some(value))
+                .collect();
+            assert!(!ports.is_empty() && ports.iter().all(|port| !port.contains("10.0.0.5")));
         }
     }
 }

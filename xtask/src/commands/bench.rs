@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 use xshell::cmd;
 
-use super::{print, print_json};
+use super::{bench_deploy, print, print_json};
 use crate::cli;
 use crate::config::{COMPOSE_FILES, environment};
 use crate::context::Context;
@@ -32,10 +32,11 @@ const TAGS: [&str; 5] = [
 
 /// One row of the table.
 #[derive(Debug, Serialize)]
-struct Figure {
+pub(super) struct Figure {
     what: &'static str,
-    /// Median of the runs, in seconds or bytes.
+    /// Median of the runs.
     value: f64,
+    /// `s`, `bytes`, or nothing for a plain number.
     unit: &'static str,
     /// Each run.
     runs: Vec<f64>,
@@ -46,6 +47,7 @@ struct Figure {
 pub(crate) fn run(context: &Context, args: &cli::Bench) -> Result<()> {
     let figures = match args.command {
         cli::BenchCommand::Image => image_figures(context, args.runs.max(1))?,
+        cli::BenchCommand::Deploy => bench_deploy::figures(context, args.runs.max(1))?,
     };
     if args.json {
         return print_json(&figures);
@@ -57,12 +59,14 @@ pub(crate) fn run(context: &Context, args: &cli::Bench) -> Result<()> {
 fn row(figure: &Figure) -> String {
     let value = match figure.unit {
         "s" => millis(Duration::from_secs_f64(figure.value)),
+        "bytes" if figure.value < 1e6 => format!("{:.1} kB", figure.value / 1e3),
+        "" => format!("{:.0}", figure.value),
         _ => format!("{:.2} MB", figure.value / 1e6),
     };
     format!("{:<44} {value:>12}  {}", figure.what, figure.note)
 }
 
-fn median(runs: &[f64]) -> f64 {
+pub(super) fn median(runs: &[f64]) -> f64 {
     let mut sorted = runs.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;
@@ -73,14 +77,33 @@ fn median(runs: &[f64]) -> f64 {
     }
 }
 
-fn seconds(what: &'static str, runs: Vec<f64>, note: String) -> Figure {
+pub(super) fn seconds(what: &'static str, runs: Vec<f64>, note: String) -> Figure {
+    figure(what, "s", runs, note)
+}
+
+/// The median of the runs.
+pub(super) fn figure(
+    what: &'static str,
+    unit: &'static str,
+    runs: Vec<f64>,
+    note: String,
+) -> Figure {
     Figure {
         what,
         value: median(&runs),
-        unit: "s",
+        unit,
         runs,
         note,
     }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "sizes of images are far below 2^52"
+)]
+pub(super) fn bytes(what: &'static str, values: &[u64], note: String) -> Figure {
+    let runs = values.iter().map(|value| *value as f64);
+    figure(what, "bytes", runs.collect(), note)
 }
 
 /// Everything of one run is measured in turns, so that what else the machine does
@@ -207,22 +230,8 @@ fn image_figures(context: &Context, runs: usize) -> Result<Vec<Figure>> {
         context,
         &Step::new("push the change", cmd!(sh, "{docker} push {changed}")),
     )?;
-    let bytes = |what, value: u64, note| {
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "sizes of images are far below 2^52"
-        )]
-        let value = value as f64;
-        Figure {
-            what,
-            value,
-            unit: "bytes",
-            runs: vec![value],
-            note,
-        }
-    };
     figures.push(seconds("push, all of it", vec![first], String::new()));
-    figures.push(bytes("  bytes that arrived", held, String::new()));
+    figures.push(bytes("  bytes that arrived", &[held], String::new()));
     figures.push(seconds(
         "push, nothing to do",
         again,
@@ -231,7 +240,7 @@ fn image_figures(context: &Context, runs: usize) -> Result<Vec<Figure>> {
     let grown = registry.holds()?.saturating_sub(held);
     figures.push(bytes(
         "  bytes after one requirement changed",
-        grown,
+        &[grown],
         String::new(),
     ));
     Ok(figures)
@@ -250,7 +259,7 @@ fn ours(context: &Context) -> Result<impl Fn(&[&str]) -> Step> {
 }
 
 /// Wall time of a step that must succeed, in seconds.
-fn time(context: &Context, step: &Step) -> Result<f64> {
+pub(super) fn time(context: &Context, step: &Step) -> Result<f64> {
     let started = Instant::now();
     context.machine.run(step)?;
     Ok(started.elapsed().as_secs_f64())

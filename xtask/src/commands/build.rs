@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{print_json, verify, why};
 use crate::cli;
-use crate::config::Deploy;
+use crate::config::{Deploy, Host, Transport};
 use crate::context::Context;
 use crate::engine::{Engine, require_buildkit};
 use crate::error::Failure;
@@ -55,14 +55,7 @@ pub(crate) fn ensure(
     bases: &[BaseName],
     pull: bool,
 ) -> Result<BuildFacts> {
-    let mut facts = image::observe(engine, &context.workspace, deploy)?;
-    // The Airflow base alone was looked at with the image.
-    if pull || facts.base.is_none() || bases != [BaseName::Airflow] {
-        image::ensure_bases(engine, &context.workspace, &deploy.bases, bases, pull)?;
-        if pull || facts.base.is_none() {
-            facts = image::observe(engine, &context.workspace, deploy)?;
-        }
-    }
+    let facts = on_bases(context, engine, deploy, bases, pull)?;
     let steps = image::plan(engine, &facts);
     if facts.present.is_some() {
         for step in &steps {
@@ -115,6 +108,41 @@ pub(crate) fn ensure(
     Ok(built)
 }
 
+/// Sees to it that the engine has the bases; with the Airflow base the image of this
+/// tree has its name, built or not.
+pub(super) fn on_bases(
+    context: &Context,
+    engine: &Engine<'_>,
+    deploy: &Deploy,
+    bases: &[BaseName],
+    pull: bool,
+) -> Result<BuildFacts> {
+    let facts = image::observe(engine, &context.workspace, deploy)?;
+    // The Airflow base alone was looked at with the image.
+    if pull || facts.base.is_none() || bases != [BaseName::Airflow] {
+        image::ensure_bases(engine, &context.workspace, &deploy.bases, bases, pull)?;
+        if pull || facts.base.is_none() {
+            return image::observe(engine, &context.workspace, deploy);
+        }
+    }
+    Ok(facts)
+}
+
+/// The image of this tree for a host, with the bases: built here, unless the host
+/// builds it by itself.
+pub(super) fn for_host(
+    context: &Context,
+    engine: &Engine<'_>,
+    deploy: &Deploy,
+    host: &Host,
+    bases: &[BaseName],
+) -> Result<BuildFacts> {
+    match host.transport {
+        Transport::Build => on_bases(context, engine, deploy, bases, false),
+        Transport::Ssh | Transport::Registry => ensure(context, engine, deploy, bases, false),
+    }
+}
+
 /// The image of this tree, to be brought elsewhere, and what git tells of it. A
 /// dry run builds nothing.
 ///
@@ -124,14 +152,17 @@ pub(super) fn to_push(
     context: &Context,
     engine: &Engine<'_>,
     deploy: &Deploy,
+    host: Option<&Host>,
     args: &cli::Push,
 ) -> Result<(BuildFacts, Option<GitState>)> {
     let observed = image::observe(engine, &context.workspace, deploy)?;
     let git = git_state(context, &observed)?;
     refuse_dirty(git.as_ref(), args.allow_dirty)?;
-    let facts = match args.dry.dry_run {
-        true => observed,
-        false => ensure(context, engine, deploy, &[BaseName::Airflow], false)?,
+    let bases = [BaseName::Airflow];
+    let facts = match (args.dry.dry_run, host) {
+        (true, _) => observed,
+        (false, None) => ensure(context, engine, deploy, &bases, false)?,
+        (false, Some(host)) => for_host(context, engine, deploy, host, &bases)?,
     };
     Ok((facts, git))
 }

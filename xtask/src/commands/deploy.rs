@@ -10,24 +10,21 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use xshell::cmd;
 
+use super::bring::{Bring, Road};
 use super::on_host::{self, There, phases_of};
-use super::{bring, build, phases, print_json, verify};
+use super::{alone, build, phases, print_json};
 use crate::cli;
 use crate::config::{Deploy, EnvFile, EnvSource, Host, Settings, environment, settings};
 use crate::context::Context;
 use crate::engine::Engine;
 use crate::error::Failure;
 use crate::exec::{Machine, Step, millis, plural};
+use crate::host::fitness::{self, Load};
 use crate::image::{self, BaseName, BuildFacts, GitState};
+use crate::preflight::State;
 use crate::release::{
-    self, Calling, Code, Event, KEEP, Needed, Observed, Plan, ROOTS, Release, Task, Wanted, Way,
+    self, Calling, Code, Event, KEEP, Observed, Plan, ROOTS, Release, Task, Wanted, Way, Work,
 };
-
-/// What a deploy needs on the host's disk beside the images, in bytes: releases,
-/// logs, a copy of the metadata database.
-pub(super) const ROOM: u64 = 1_000_000_000;
-/// An image unpacked, and while it is: ours at most.
-pub(super) const IMAGE_ROOM: u64 = 3_000_000_000;
 
 pub(crate) fn run(context: &Context, args: &cli::Deploy) -> Result<()> {
     let deploy = context.deploy()?;
@@ -59,7 +56,7 @@ fn one(context: &Context, deploy: &Deploy, name: &str, args: &cli::Deploy) -> Re
     let databases = BaseName::of_stack(&target.settings);
     let facts = match args.dry_run {
         true => image::observe(&engine, &context.workspace, deploy)?,
-        false => build::ensure(context, &engine, deploy, &databases, false)?,
+        false => build::for_host(context, &engine, deploy, target.host, &databases)?,
     };
     let images = phases::images(context, &engine, deploy, &facts)?;
     let names: Vec<(&'static str, String)> = [
@@ -82,16 +79,37 @@ fn one(context: &Context, deploy: &Deploy, name: &str, args: &cli::Deploy) -> Re
                 &names,
             )
         })?;
-    on_host::refuse_unready(name, &observed)?;
-    let wanted = wanted(context, &engine, &target, &observed, &git, &facts, &names)?;
+    on_host::refuse_unready_for(name, &observed, !args.print_docker_run)?;
+    let bring = Bring {
+        context,
+        engine: &engine,
+        deploy,
+        name,
+        host: target.host,
+        machine: &target.machine,
+        facts: &facts,
+    };
+    let wanted = wanted(context, &target, &observed, &git, &bring, &names)?;
     let plan = release::plan(&wanted, &observed);
+    let roads = plan.bring.iter().map(|image| bring.road(image));
     let shown = Shown {
         context,
         args,
         name,
         wanted: &wanted,
         plan: &plan,
+        roads: roads.collect::<Result<_>>()?,
     };
+    if plan.way == Way::Nothing && args.print_docker_run {
+        let id = observed.current.as_deref().unwrap_or_default();
+        return print_docker_run(
+            context,
+            &engine,
+            &target,
+            &calling(&target, &observed, &names),
+            id,
+        );
+    }
     if plan.way == Way::Nothing {
         context.term.done(&format!(
             "{name} serves this tree already, release {}  ({})",
@@ -101,20 +119,32 @@ fn one(context: &Context, deploy: &Deploy, name: &str, args: &cli::Deploy) -> Re
         return shown.json("nothing", &[]);
     }
     shown.say();
+    refuse_unfit(
+        context,
+        &target,
+        &observed,
+        &wanted,
+        &plan,
+        &facts,
+        args.print_docker_run,
+    )?;
     if args.dry_run {
         return shown.json("planned", &[]);
     }
-    if plan.way != Way::First {
+    if plan.way != Way::First && !args.print_docker_run {
         on_host::refuse_active(name, "deploy", &observed, &args.run)?;
     }
-    refuse_without_room(name, &observed, &plan)?;
-    for image in &plan.bring {
-        let layers = wanted.images.iter().find(|n| n.name == *image);
-        let layers = layers.map_or(0, |needed| needed.layers.len());
-        bring::carry(context, &engine, &target.machine, image, name, layers)?;
+    for needed in &wanted.images {
+        if plan.bring.contains(&needed.name) {
+            bring.bring(needed)?;
+        }
     }
     ship(context, &target, &wanted, &plan, &observed, &names)?;
-    let task = task(deploy, &wanted, &plan, args);
+    if args.print_docker_run {
+        let calling = calling(&target, &observed, &names);
+        return print_docker_run(context, &engine, &target, &calling, &wanted.release.id);
+    }
+    let task = task(deploy, target.host, &wanted, &plan, args);
     let there = There {
         name,
         host: target.host,
@@ -231,22 +261,15 @@ fn needs(settings: &Settings, variable: &str) -> bool {
 
 fn wanted(
     context: &Context,
-    engine: &Engine<'_>,
     target: &Target<'_>,
     observed: &Observed,
     git: &GitState,
-    facts: &BuildFacts,
+    bring: &Bring<'_>,
     names: &[(&'static str, String)],
 ) -> Result<Wanted> {
     let code = Code::of(&context.machine, context.workspace.root())?;
-    let mut images = Vec::new();
-    for (_, name) in names {
-        let found = engine.raw_images(&[name])?;
-        images.push(Needed {
-            name: name.clone(),
-            layers: found.first().map(verify::layers).unwrap_or_default(),
-        });
-    }
+    let images = names.iter().map(|(_, name)| bring.needed(name));
+    let facts = bring.facts;
     let hash = facts.fingerprint.as_ref().map(image::Fingerprint::tag);
     let time = Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
     let commit = &git.commit[..git.commit.len().min(7)];
@@ -270,7 +293,7 @@ fn wanted(
     Ok(Wanted {
         release,
         code,
-        images,
+        images: images.collect::<Result<_>>()?,
     })
 }
 
@@ -291,25 +314,52 @@ fn calling<'a>(
         },
         plugin: observed.facts.compose_is_plugin,
         images: names,
+        web: &target.host.web,
+        port: target.settings.or("AIRFLOW_WEBSERVER_PORT", "8080"),
+        dags: target.host.dags.as_deref(),
+        variables: &target.host.variables,
     }
 }
 
-fn refuse_without_room(name: &str, observed: &Observed, plan: &Plan) -> Result<()> {
-    let needed = ROOM + IMAGE_ROOM * plan.bring.len().min(1) as u64;
-    let free = observed.facts.free;
-    if free >= needed {
-        return Ok(());
+/// Before anything travels: all that is wrong with the machine itself.
+fn refuse_unfit(
+    context: &Context,
+    target: &Target<'_>,
+    observed: &Observed,
+    wanted: &Wanted,
+    plan: &Plan,
+    facts: &BuildFacts,
+    without_compose: bool,
+) -> Result<()> {
+    let platform = facts.base.as_ref().map(|base| base.platform.as_str());
+    let load = Load {
+        architecture: platform.and_then(|platform| platform.split('/').nth(1)),
+        databases: &wanted.release.databases,
+        images: !plan.bring.is_empty(),
+        address: target.host.web.address(),
+        without_compose,
+    };
+    let checks = fitness::checks(target.name, &observed.facts, &load);
+    for check in checks.iter().filter(|check| check.state == State::Warn) {
+        context.term.warn(&check.lines("    "));
     }
-    let gigabytes = |bytes: u64| format!("{:.1} GB", bytes as f64 / 1e9);
-    Err(Failure::user(format!(
-        "{} is free there, a deploy needs {}",
-        gigabytes(free),
-        gigabytes(needed)
-    ))
-    .hint(format!(
-        "look for what fills it: ssh to {name}, then df -h and docker system df"
-    ))
-    .into())
+    fitness::refuse(target.name, &checks)
+}
+
+fn print_docker_run(
+    context: &Context,
+    engine: &Engine<'_>,
+    target: &Target<'_>,
+    calling: &Calling<'_>,
+    release: &str,
+) -> Result<()> {
+    let stack = alone::Stack {
+        host: target.host,
+        machine: &target.machine,
+        settings: &target.settings,
+        calling,
+    };
+    stack.print(context, engine, release)
 }
 
 fn ship(
@@ -320,8 +370,10 @@ fn ship(
     observed: &Observed,
     names: &[(&'static str, String)],
 ) -> Result<()> {
-    let text = target.settings.env().bare().to_string();
-    release::write_env(&target.machine, target.host, &target.env, &text)?;
+    if plan.way != Way::Code {
+        let text = target.settings.env().bare().to_string();
+        release::write_env(&target.machine, target.host, &target.env, &text)?;
+    }
     let script = calling(target, observed, names).script(&wanted.release.id, &target.env);
     let files = [
         ("release.json", serde_json::to_string(&wanted.release)?),
@@ -346,18 +398,20 @@ fn ship(
     Ok(())
 }
 
-fn task(deploy: &Deploy, wanted: &Wanted, plan: &Plan, args: &cli::Deploy) -> Task {
+fn task(deploy: &Deploy, host: &Host, wanted: &Wanted, plan: &Plan, args: &cli::Deploy) -> Task {
     let release = &wanted.release;
     Task {
         run: release.id.clone(),
         release: release.clone(),
         old: plan.old.clone(),
-        way: plan.way,
-        gated: false,
-        dags: deploy.airflow.dags.clone(),
         wait: args.run.seconds(),
-        keep: KEEP,
         who: json!({"by": release.by, "commit": release.commit, "dirty": release.dirty}),
+        work: Work::Deploy {
+            way: plan.way,
+            gated: false,
+            dags: deploy.dags(host).to_vec(),
+            keep: KEEP,
+        },
     }
 }
 
@@ -368,6 +422,8 @@ struct Shown<'a> {
     name: &'a str,
     wanted: &'a Wanted,
     plan: &'a Plan,
+    /// By which each image of the plan comes.
+    roads: Vec<Road>,
 }
 
 impl Shown<'_> {
@@ -376,7 +432,11 @@ impl Shown<'_> {
         let (wanted, plan) = (self.wanted, self.plan);
         let bring = match plan.bring.is_empty() {
             true => "nothing travels".to_owned(),
-            false => format!("{} to bring", plan.bring.join(", ")),
+            false => {
+                let each = plan.bring.iter().zip(&self.roads);
+                let each = each.map(|(image, road)| format!("{image} {road}"));
+                each.collect::<Vec<_>>().join(", ")
+            }
         };
         let road = match plan.way {
             Way::First => "databases, gate, init, start, verify".to_owned(),
@@ -410,6 +470,7 @@ impl Shown<'_> {
             "way": self.plan.way.name(),
             "why": self.plan.why,
             "bring": self.plan.bring,
+            "by": self.roads.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "old": self.plan.old,
             "release": self.wanted.release,
             "end": end,

@@ -1,18 +1,17 @@
 //! `doctor --host`: whether a host can carry the stack, and carries it.
 
 use anyhow::Result;
-use jiff::Timestamp;
 
-use super::deploy::{IMAGE_ROOM, ROOM, env_text};
+use super::deploy::env_text;
 use super::status_host::ailments;
 use crate::config::{EnvFile, Host, Settings, settings};
 use crate::context::Context;
 use crate::exec::Machine;
+use crate::host::fitness::{self, Load};
 use crate::host::{self, Closer, Facts, Folder, Holder};
 use crate::image;
-use crate::preflight::{self, Check, Wanted, gib};
+use crate::preflight::{self, Check, Wanted};
 use crate::release::{self, Observed};
-use crate::stack::Compose;
 
 /// Every check; one that cannot be made is one that failed.
 ///
@@ -22,11 +21,9 @@ pub(super) fn checks(context: &Context, name: &str) -> Result<Vec<Check>> {
     let deploy = context.deploy()?;
     let host = deploy.host(name)?;
     let machine = context.over(name, host)?;
-    let before = Timestamp::now();
     let observed = context.term.task(&format!("{name}, at {}", host.ssh), || {
         release::observe(&machine, host, None, &[])
     });
-    let after = Timestamp::now();
     let observed = match observed {
         Ok(observed) => observed,
         Err(error) => return Ok(vec![Check::unanswered("reached", &error)]),
@@ -37,15 +34,11 @@ pub(super) fn checks(context: &Context, name: &str) -> Result<Vec<Check>> {
         "reached",
         format!("as {}: {system}", facts.user),
     )];
-    checks.extend(tools(name, facts));
+    let settings = read_settings(context, &machine, host, name);
+    checks.extend(fit(context, host, name, &observed, settings.as_ref().ok()));
+    checks.push(rsync(name, facts));
     checks.push(rsync_here());
     checks.push(folder(name, host, facts));
-    checks.push(architecture(context, &facts.architecture));
-    checks.push(preflight::memory_of(facts.memory));
-    // It looked at its clock somewhere between: half way is the guess.
-    let middle = before + after.duration_since(before) / 2;
-    checks.push(preflight::clock_of(name, facts.clock - middle.as_second()));
-    let settings = read_settings(context, &machine, host, name);
     let wanted = settings
         .as_ref()
         .map_or_else(|_| Vec::new(), preflight::wanted);
@@ -57,13 +50,12 @@ pub(super) fn checks(context: &Context, name: &str) -> Result<Vec<Check>> {
     match host::look_closer(&machine, host, &ports) {
         Ok(closer) => {
             let project = settings.as_ref().map_or("", Settings::project);
-            checks.extend(disks(host, &observed, &closer));
             checks.push(secrets(name, facts, &closer));
             let holder = |one: &Wanted| closer.ports.iter().find(|(port, _)| *port == one.port);
             let port = |one: &Wanted| Some(port(name, one, &holder(one)?.1, project));
             checks.extend(wanted.iter().filter_map(port));
         }
-        Err(error) => checks.push(Check::unanswered("disk, secrets and ports", &error)),
+        Err(error) => checks.push(Check::unanswered("secrets and ports", &error)),
     }
     checks.push(stack(name, &observed, &deploy.airflow.dags));
     Ok(checks)
@@ -73,35 +65,48 @@ fn provision(name: &str) -> String {
     format!("cargo xtask provision --host {name}")
 }
 
-/// The engine, Compose and rsync there.
-fn tools(name: &str, facts: &Facts) -> Vec<Check> {
-    let engine = match &facts.engine {
-        Some(version) if preflight::is_old(version) => {
-            Check::fail("engine", format!("version {version} is too old"))
-                .fix("install a newer engine there: the distribution's docker.io or docker-ce")
-        }
-        Some(version) => Check::pass("engine", format!("version {version}")),
-        None if facts.install.denied => {
-            Check::fail("engine", format!("refuses user {}", facts.user)).fix(provision(name))
-        }
-        None if facts.install.docker => {
-            Check::fail("engine", "does not answer").fix(provision(name))
-        }
-        None => Check::fail("engine", "is not there").fix(provision(name)),
+/// What a deploy would ask of the machine, with room for an image beside the one to
+/// fall back to.
+fn fit(
+    context: &Context,
+    host: &Host,
+    name: &str,
+    observed: &Observed,
+    settings: Option<&Settings>,
+) -> Vec<Check> {
+    let databases: Vec<String> = settings
+        .map(|settings| {
+            settings
+                .databases()
+                .into_iter()
+                .map(str::to_owned)
+                .collect()
+        })
+        .unwrap_or_default();
+    // Without an engine here nothing is built, and so nothing to compare with.
+    let platform = platform(context).ok().flatten();
+    let load = Load {
+        architecture: platform.as_deref().and_then(|p| p.split('/').nth(1)),
+        databases: &databases,
+        images: true,
+        address: host.web.address(),
+        without_compose: observed.facts.compose.is_none() && !observed.served.is_empty(),
     };
-    let compose = match &facts.compose {
-        Some(version) if Compose::is_fit(version) => {
-            Check::pass("Compose", format!("version {version}"))
-        }
-        Some(version) => Check::fail("Compose", format!("version {version} is too old"))
-            .fix("install Compose 1.29 or newer there"),
-        None => Check::fail("Compose", "is not there").fix(provision(name)),
-    };
-    let rsync = match facts.rsync {
+    fitness::checks(name, &observed.facts, &load)
+}
+
+/// For which machines the image is built here.
+fn platform(context: &Context) -> Result<Option<String>> {
+    let engine = context.engine()?;
+    let facts = image::observe(&engine, &context.workspace, &context.deploy()?)?;
+    Ok(facts.base.map(|base| base.platform))
+}
+
+fn rsync(name: &str, facts: &Facts) -> Check {
+    match facts.rsync {
         true => Check::pass("rsync", "is there"),
         false => Check::fail("rsync", "is not there").fix(provision(name)),
-    };
-    vec![engine, compose, rsync]
+    }
 }
 
 /// Both ends need it.
@@ -131,40 +136,6 @@ fn folder(name: &str, host: &Host, facts: &Facts) -> Check {
     }
 }
 
-/// Whether the image that is built here runs there.
-fn architecture(context: &Context, there: &str) -> Check {
-    let built_for = || -> Result<Option<String>> {
-        let engine = context.engine()?;
-        let facts = image::observe(&engine, &context.workspace, &context.deploy()?)?;
-        Ok(facts.base.map(|base| base.platform))
-    };
-    match built_for() {
-        Ok(Some(platform)) => same_architecture(&platform, there),
-        Ok(None) => Check::warn(
-            "architecture",
-            format!("{there}; no base image is here to compare it with"),
-        )
-        .fix("cargo xtask build"),
-        Err(error) => Check::unanswered("architecture", &error),
-    }
-}
-
-fn same_architecture(platform: &str, there: &str) -> Check {
-    // As `uname -m` has it, as the engine has it.
-    let known = match there {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    };
-    let says = format!("{there}; the image is for {platform}");
-    match platform.split('/').nth(1) == Some(known) {
-        true => Check::pass("architecture", says),
-        false => Check::fail("architecture", says).fix(format!(
-            "deploy from a machine of that kind, or build for it: cargo xtask build --platform linux/{known}"
-        )),
-    }
-}
-
 fn read_settings(context: &Context, there: &Machine, host: &Host, name: &str) -> Result<Settings> {
     let env = EnvFile::parse(&env_text(context, there, host)?);
     for machine in [&context.machine, there] {
@@ -172,43 +143,6 @@ fn read_settings(context: &Context, there: &Machine, host: &Host, name: &str) ->
     }
     Settings::of(&context.workspace, env)
         .map_err(|error| error.context(format!("failed to take the settings of {name}")))
-}
-
-/// Room for the stack's folder and for images, which may be two file systems.
-fn disks(host: &Host, observed: &Observed, closer: &Closer) -> Vec<Check> {
-    let serves = observed.serving().is_some();
-    let fix = "see there what fills it: df -h, docker system df";
-    let check = |name: &str, path: &str, free: u64, needed: u64, wanted: u64| {
-        let says = format!("{} free in {path}", gib(free));
-        if free < needed {
-            let says = format!("{says}; a deploy needs {}", gib(needed));
-            return Check::fail(name, says).fix(fix);
-        }
-        match free < wanted {
-            true => Check::warn(
-                name,
-                format!(
-                    "{says}; an image beside the one to fall back to needs {}",
-                    gib(wanted)
-                ),
-            )
-            .fix(fix),
-            false => Check::pass(name, says),
-        }
-    };
-    let image = ROOM + IMAGE_ROOM;
-    let needed = if serves { ROOM } else { image };
-    let mut checks = vec![check(
-        "disk",
-        &host.directory,
-        observed.facts.free,
-        needed,
-        image,
-    )];
-    if let Some((path, free)) = &closer.root {
-        checks.push(check("disk of images", path, *free, needed, image));
-    }
-    checks
 }
 
 /// Files that hold secrets: the user's alone.

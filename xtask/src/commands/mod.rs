@@ -1,7 +1,9 @@
 //! One file a command, short enough to read as the story of that command.
 
+mod alone;
 mod audit;
 mod bench;
+mod bench_deploy;
 mod bring;
 mod build;
 mod deploy;

@@ -18,10 +18,15 @@ const LAST_LINES: usize = 30;
 
 /// Refuses a host that cannot carry the stack, or on which somebody is at work.
 pub(super) fn refuse_unready(name: &str, observed: &Observed) -> Result<()> {
+    refuse_unready_for(name, observed, true)
+}
+
+/// The same; where Compose is not needed, it may be absent.
+pub(super) fn refuse_unready_for(name: &str, observed: &Observed, compose: bool) -> Result<()> {
     let facts = &observed.facts;
     let lacks: Vec<&str> = [
         (facts.engine.is_none(), "an engine that answers its user"),
-        (facts.compose.is_none(), "Compose"),
+        (compose && facts.compose.is_none(), "Compose"),
         (!facts.rsync, "rsync"),
         (facts.folder.is_none(), "its folder"),
     ]

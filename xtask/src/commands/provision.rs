@@ -4,21 +4,19 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use jiff::Timestamp;
 
 use crate::cli;
 use crate::config::Host;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::exec::{Machine, Step};
+use crate::host::fitness::{self, Load};
 use crate::host::{self, Facts, Plan, Rights};
+use crate::preflight::State;
 
 /// How long an engine may take to answer after its start.
 const START_LIMIT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(500);
-/// Seconds by which clocks may differ before somebody is told: schedules and TLS
-/// depend on them.
-const CLOCKS: i64 = 30;
 
 pub(crate) fn run(context: &Context, args: &cli::Provision) -> Result<()> {
     let deploy = context.deploy()?;
@@ -27,7 +25,7 @@ pub(crate) fn run(context: &Context, args: &cli::Provision) -> Result<()> {
     let facts = context.term.task(&format!("{name}, at {}", host.ssh), || {
         host::observe(&machine, host)
     })?;
-    describe(context, &facts);
+    describe(context, name, &facts);
     let plan = host::plan(&machine, host, &facts);
     if plan.all().next().is_none() && plan.by_hand.is_empty() {
         context.term.done(&format!("{name} has all it needs"));
@@ -49,7 +47,7 @@ pub(crate) fn run(context: &Context, args: &cli::Provision) -> Result<()> {
     settled(context, &machine, name, host)
 }
 
-fn describe(context: &Context, facts: &Facts) {
+fn describe(context: &Context, name: &str, facts: &Facts) {
     let gigabytes = |bytes: u64| format!("{} GB", bytes / 1_000_000_000);
     let version = |what: &str, version: &Option<String>| {
         let version = version.as_deref().map(|v| format!("{what} {v}"));
@@ -66,13 +64,11 @@ fn describe(context: &Context, facts: &Facts) {
     context
         .term
         .say(&context.term.dim(&format!("  {}", line.join(", "))));
-    let off = facts.clock - Timestamp::now().as_second();
-    if off.abs() > CLOCKS {
-        context.term.warn(&format!(
-            "its clock is {} s {} this machine's",
-            off.abs(),
-            if off > 0 { "ahead of" } else { "behind" }
-        ));
+    // What it lacks is about to come; what it is stays.
+    for check in fitness::checks(name, facts, &Load::default()) {
+        if check.state != State::Pass && check.name != "engine" && check.name != "Compose" {
+            context.term.warn(&check.lines("    "));
+        }
     }
 }
 
@@ -125,7 +121,7 @@ fn settled(context: &Context, machine: &Machine, name: &str, host: &Host) -> Res
         let plan = host::plan(machine, host, &facts);
         let left: Vec<&str> = plan.all().map(Step::what).collect();
         if left.is_empty() && !facts.install.denied {
-            describe(context, &facts);
+            describe(context, name, &facts);
             context.term.done(&format!("{name} has all it needs"));
             return Ok(());
         }

@@ -16,9 +16,10 @@ use crate::image::{self, BuildFacts, GitState, Held};
 
 /// One name in the registry.
 #[derive(Debug, Serialize)]
-struct Pushed {
-    reference: String,
-    digest: String,
+pub(super) struct Pushed {
+    pub(super) reference: String,
+    #[serde(flatten)]
+    pub(super) held: Held,
     /// False where the registry held it already.
     pushed: bool,
 }
@@ -34,7 +35,7 @@ pub(crate) fn run(context: &Context, args: &cli::Push) -> Result<()> {
             .into());
     };
     let engine = context.engine()?;
-    let (facts, git) = build::to_push(context, &engine, &deploy, args)?;
+    let (facts, git) = build::to_push(context, &engine, &deploy, None, args)?;
     let names = references(registry, &facts, git.as_ref(), &args.channel);
     let Some(image) = facts.present.as_ref().filter(|_| !args.dry.dry_run) else {
         for name in &names {
@@ -46,20 +47,15 @@ pub(crate) fn run(context: &Context, args: &cli::Push) -> Result<()> {
     };
     let mut done = Vec::new();
     for name in &names {
-        done.push(push(
-            context,
-            &engine,
-            &facts,
-            image,
-            name,
-            names.first() == Some(name),
-        )?);
+        let source = facts.image();
+        let is_hash = names.first() == Some(name);
+        done.push(push(context, &engine, &source, image, name, is_hash)?);
     }
     if args.json {
         print_json(&json!({
             "image": facts.image(),
             "tag": facts.fingerprint.as_ref().map(image::Fingerprint::tag),
-            "digest": done.first().map(|first| &first.digest),
+            "digest": done.first().map(|first| &first.held.digest),
             "pushed": done,
             "git": git,
         }))?;
@@ -84,11 +80,12 @@ fn references(
         .collect()
 }
 
-/// Brings one name there, unless it is there, and sees that it arrived.
-fn push(
+/// Brings the image that is `source` here to one name there, unless it is there, and
+/// sees that it arrived.
+pub(super) fn push(
     context: &Context,
     engine: &Engine<'_>,
-    facts: &BuildFacts,
+    source: &str,
     image: &Image,
     reference: &str,
     is_hash: bool,
@@ -96,7 +93,7 @@ fn push(
     let before = image::held(engine, reference)?;
     let done = |held: Held, pushed| Pushed {
         reference: reference.to_owned(),
-        digest: held.digest,
+        held,
         pushed,
     };
     if let Some(held) = before {
@@ -114,12 +111,12 @@ fn push(
             ))
             .hint(format!(
                 "use that one: docker pull {reference} && docker tag {reference} {}\nthen push again",
-                facts.image()
+                source
             ))
             .into());
         }
     }
-    let (docker, source) = (engine.docker(), facts.image());
+    let docker = engine.docker();
     context.machine.run(&Step::new(
         format!("name the image {reference}"),
         cmd!(engine.sh(), "{docker} tag {source} {reference}"),

@@ -12,7 +12,7 @@ use crate::cli;
 use crate::config::environment;
 use crate::context::Context;
 use crate::error::Failure;
-use crate::release::{self, KEEP, Observed, Release, Task, Way};
+use crate::release::{self, KEEP, Observed, Release, Task, Way, Work};
 
 pub(crate) fn run(context: &Context, args: &cli::Rollback) -> Result<()> {
     let started = Instant::now();
@@ -41,12 +41,14 @@ pub(crate) fn run(context: &Context, args: &cli::Rollback) -> Result<()> {
         run: format!("{now}-rollback"),
         release: target.clone(),
         old: observed.current.clone(),
-        way,
-        gated: true,
-        dags: deploy.airflow.dags.clone(),
         wait: args.run.seconds(),
-        keep: KEEP,
         who: json!({"by": environment::person(), "command": "rollback"}),
+        work: Work::Deploy {
+            way,
+            gated: true,
+            dags: deploy.dags(host).to_vec(),
+            keep: KEEP,
+        },
     };
     let there = There {
         name,

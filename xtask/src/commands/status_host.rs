@@ -18,7 +18,7 @@ pub(super) fn run(context: &Context, name: &str, as_json: bool) -> Result<ExitCo
     let host = deploy.host(name)?;
     let machine = context.over(name, host)?;
     let observed = release::observe(&machine, host, None, &[])?;
-    let healthy = is_healthy(&observed, &deploy.airflow.dags);
+    let healthy = is_healthy(&observed, deploy.dags(host));
     if as_json {
         print_json(&json!({
             "host": name,

@@ -14,11 +14,19 @@ use crate::exec::{Step, millis, plural};
 use crate::image::{self, BaseName};
 use crate::testing::{Host, TestImage, Throwaway};
 
+/// The test that makes them all.
+const EVERY_FAULT: &str = "every_fault";
+
 pub(crate) fn run(context: &Context, args: &cli::Test) -> Result<()> {
+    if let Some(cli::Suite::Faults) = args.suite {
+        images(context)?;
+        let step = on_containers(context, "the faults of a deploy", "deploy", &[EVERY_FAULT]);
+        return context.machine.show(&step);
+    }
     let within = args.within.map(|minutes| Duration::from_secs(minutes * 60));
     let mut report = Report::new(context, args.only.as_deref(), within);
-    for (what, step) in rust_steps(context) {
-        report.part(what, || context.machine.show(&step));
+    for (what, usual, step) in rust_steps(context) {
+        report.part(what, usual, || context.machine.show(&step));
     }
     if args.fast {
         report.leave_out("Python, DAG, dbt and end-to-end tests: they need containers");
@@ -32,38 +40,41 @@ pub(crate) fn run(context: &Context, args: &cli::Test) -> Result<()> {
     if let Some(image) = image {
         // What has the last word on a stack comes first: --within may leave out the rest.
         python(context, &image, &mut report);
-        for (what, test) in [
-            ("one night, end to end", "night"),
-            ("deploy, to a real host", "deploy"),
-            ("hosts, over ssh", "hosts"),
-            ("image, to real registries", "push"),
+        for (what, usual, test) in [
+            ("one night, end to end", 380, "night"),
+            ("deploy, to a real host", 480, "deploy"),
+            ("hosts, over ssh", 300, "hosts"),
+            ("image, to real registries", 90, "push"),
         ] {
-            report.part(what, || {
-                context.machine.show(&on_containers(context, what, test))
+            report.part(what, usual, || {
+                let step = on_containers(context, what, test, &["--skip", EVERY_FAULT]);
+                context.machine.show(&step)
             });
         }
-        report.part("locks", || {
+        report.part("locks", 40, || {
             let check = cli::Lock {
                 check: true,
                 ..cli::Lock::default()
             };
             lock::run(context, &check)
         });
-        report.part("image, twice from nothing", || twice(context));
-        report.part("image, on another machine with a newer engine", || {
+        report.part("image, twice from nothing", 90, || twice(context));
+        report.part("image, on another machine with a newer engine", 150, || {
             elsewhere(context)
         });
     }
     report.verdict()
 }
 
-/// Formatting, lints, unit and command-line tests.
-fn rust_steps(context: &Context) -> Vec<(&'static str, Step)> {
+/// Formatting, lints, unit and command-line tests, with the seconds that each usually
+/// takes.
+fn rust_steps(context: &Context) -> Vec<(&'static str, u64, Step)> {
     let sh = context.machine.sh();
     [
-        ("format (rustfmt)", cmd!(sh, "cargo fmt --check")),
+        ("format (rustfmt)", 2, cmd!(sh, "cargo fmt --check")),
         (
             "lint (clippy)",
+            45,
             cmd!(
                 sh,
                 "cargo clippy --quiet --all-targets --locked -- --deny warnings"
@@ -71,10 +82,11 @@ fn rust_steps(context: &Context) -> Vec<(&'static str, Step)> {
         ),
         (
             "unit and command-line tests (Rust)",
+            90,
             cmd!(sh, "cargo test --quiet --locked"),
         ),
     ]
-    .map(|(what, cmd)| (what, Step::new(format!("pass {what}"), cmd)))
+    .map(|(what, usual, cmd)| (what, usual, Step::new(format!("pass {what}"), cmd)))
     .to_vec()
 }
 
@@ -88,14 +100,16 @@ fn images(context: &Context) -> Result<TestImage> {
 
 /// What runs in the image, with the same Python and packages as at night.
 fn python(context: &Context, image: &TestImage, report: &mut Report<'_>) {
-    let lints: [(&str, &[&str]); 3] = [
+    let lints: [(&str, u64, &[&str]); 3] = [
         (
             "format (ruff)",
+            2,
             &["ruff", "format", "--check", "--no-cache", "."],
         ),
-        ("lint (ruff)", &["ruff", "check", "--no-cache", "."]),
+        ("lint (ruff)", 2, &["ruff", "check", "--no-cache", "."]),
         (
             "lint (sqlfluff)",
+            30,
             &[
                 "sqlfluff",
                 "lint",
@@ -104,14 +118,15 @@ fn python(context: &Context, image: &TestImage, report: &mut Report<'_>) {
             ],
         ),
     ];
-    for (what, command) in lints {
-        report.part(what, || {
+    for (what, usual, command) in lints {
+        report.part(what, usual, || {
             context.machine.show(&image.alone(context, what, command))
         });
     }
-    let suites: [(&str, &[&str]); 2] = [
+    let suites: [(&str, u64, &[&str]); 2] = [
         (
             "ETL tests (MariaDB, Postgres)",
+            40,
             &[
                 "pytest",
                 "-q",
@@ -122,10 +137,11 @@ fn python(context: &Context, image: &TestImage, report: &mut Report<'_>) {
         ),
         (
             "DAG and bootstrap tests (Airflow)",
+            330,
             &["pytest", "-q", "-p", "no:cacheprovider", "airflow/tests"],
         ),
     ];
-    if !suites.iter().any(|(what, _)| report.wants(what)) {
+    if !suites.iter().any(|(what, ..)| report.wants(what)) {
         return;
     }
     let mut databases = None;
@@ -134,8 +150,8 @@ fn python(context: &Context, image: &TestImage, report: &mut Report<'_>) {
         Ok(())
     });
     let Some(databases) = databases else { return };
-    for (what, command) in suites {
-        report.part(what, || {
+    for (what, usual, command) in suites {
+        report.part(what, usual, || {
             context
                 .machine
                 .show(&databases.join(context, image, what, command))
@@ -195,16 +211,35 @@ fn elsewhere(context: &Context) -> Result<()> {
     .into())
 }
 
-/// Tests that cargo leaves alone by itself.
-fn on_containers(context: &Context, what: &str, test: &str) -> Step {
+/// Tests of a file that cargo leaves alone by itself, as `which` says to its harness.
+fn on_containers(context: &Context, what: &str, test: &str, which: &[&str]) -> Step {
     let sh = context.machine.sh();
     Step::new(
         format!("pass {what}"),
         cmd!(
             sh,
-            "cargo test --quiet --locked --test {test} -- --ignored --nocapture --test-threads=1"
+            "cargo test --quiet --locked --test {test} -- --ignored --nocapture --test-threads=1 {which...}"
         ),
     )
+}
+
+/// How much slower this machine is than the one on which the usual times were taken.
+#[derive(Debug, Default)]
+struct Pace {
+    usual: Duration,
+    took: Duration,
+}
+
+impl Pace {
+    fn took(&mut self, usual: Duration, took: Duration) {
+        self.usual += usual;
+        self.took += took;
+    }
+
+    fn foretell(&self, usual: Duration) -> Duration {
+        let slower = self.took.as_secs_f64() / self.usual.as_secs_f64().max(1.0);
+        usual.mul_f64(slower.max(1.0))
+    }
 }
 
 /// What passed and what did not.
@@ -212,9 +247,10 @@ struct Report<'a> {
     context: &'a Context,
     /// Words of the names of the parts that are wanted.
     only: &'a str,
-    /// No part begins later than this.
+    /// No part begins that would end later than this.
     within: Option<Duration>,
     begun: Instant,
+    pace: Pace,
     /// There is one.
     found: bool,
     passed: usize,
@@ -230,6 +266,7 @@ impl<'a> Report<'a> {
             only: only.unwrap_or_default(),
             within,
             begun: Instant::now(),
+            pace: Pace::default(),
             found: false,
             passed: 0,
             failed: Vec::new(),
@@ -242,18 +279,23 @@ impl<'a> Report<'a> {
         what.to_lowercase().contains(&self.only.to_lowercase())
     }
 
-    fn part(&mut self, what: &str, work: impl FnOnce() -> Result<()>) {
+    /// One part, and the seconds that it usually takes: on two cores, with the images
+    /// there.
+    fn part(&mut self, what: &str, usual: u64, work: impl FnOnce() -> Result<()>) {
         if !self.wants(what) {
             return;
         }
         self.found = true;
-        if self
-            .within
-            .is_some_and(|within| self.begun.elapsed() > within)
-        {
-            return self.leave_out(&format!("{what}: the time was up before it began"));
+        let (begun, usual) = (self.begun.elapsed(), Duration::from_secs(usual));
+        let end = begun + self.pace.foretell(usual);
+        if self.within.is_some_and(|within| end > within) {
+            return self.leave_out(&format!(
+                "{what}: it would have ended after {}",
+                millis(end)
+            ));
         }
         self.ground(what, work);
+        self.pace.took(usual, self.begun.elapsed() - begun);
     }
 
     /// A part that others stand on: always wanted.
@@ -313,5 +355,23 @@ impl<'a> Report<'a> {
             self.failed.join(", ")
         ))
         .into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_machine_takes_longer_for_what_is_left_too() {
+        let minutes = |n: u64| Duration::from_secs(n * 60);
+        let mut pace = Pace::default();
+        assert_eq!(pace.foretell(minutes(2)), minutes(2));
+        pace.took(minutes(1), minutes(3));
+        pace.took(minutes(3), minutes(5));
+        assert_eq!(pace.foretell(minutes(2)), minutes(4));
+        // A quick one had something of it already.
+        pace.took(minutes(10), minutes(1));
+        assert_eq!(pace.foretell(minutes(2)), minutes(2));
     }
 }

@@ -57,6 +57,7 @@ pub(crate) fn check(template: &EnvFile, env: &EnvFile) -> Vec<Problem> {
         }
     }
     problems.extend(check_metadata_url(env));
+    problems.extend(check_operator(env));
     problems
 }
 
@@ -219,7 +220,58 @@ fn check_metadata_url(env: &EnvFile) -> Option<Problem> {
     if ours && url != metadata_url(env) {
         return problem("does not fit AIRFLOW_DB_USER, AIRFLOW_DB_PASSWORD and AIRFLOW_DB_NAME");
     }
+    if !ours && !asks_for_tls(server) {
+        return Some(Problem {
+            name: name.to_owned(),
+            why: "names a server elsewhere and does not insist on TLS".to_owned(),
+            fix:
+                "end it with ?sslmode=verify-full&sslrootcert=/opt/airflow/certs/<file of its CA>, \
+                  or, which encrypts and trusts any server, with ?sslmode=require"
+                    .to_owned(),
+        });
+    }
     None
+}
+
+/// Whether each sslmode of a URL's query, and there is one, refuses to go without.
+fn asks_for_tls(server: &str) -> bool {
+    let (_, query) = server.split_once('?').unwrap_or_default();
+    let mut modes = query
+        .split('&')
+        .filter_map(|pair| pair.strip_prefix("sslmode="))
+        .peekable();
+    modes.peek().is_some() && modes.all(|m| matches!(m, "require" | "verify-ca" | "verify-full"))
+}
+
+/// An operator is named whole or not at all, and is nobody else.
+fn check_operator(env: &EnvFile) -> Vec<Problem> {
+    let problem = |name: &str, why: &str| Problem {
+        name: name.to_owned(),
+        why: why.to_owned(),
+        fix: "set AIRFLOW_OPERATOR_USERNAME, _PASSWORD and _EMAIL, or none of them".to_owned(),
+    };
+    let (name, others) = (
+        "AIRFLOW_OPERATOR_USERNAME",
+        ["AIRFLOW_OPERATOR_PASSWORD", "AIRFLOW_OPERATOR_EMAIL"],
+    );
+    let Some(user) = env.get(name) else {
+        let alone = others.iter().any(|other| env.get(other).is_some());
+        return alone
+            .then(|| problem(name, "is missing"))
+            .into_iter()
+            .collect();
+    };
+    let same = |other: &str, default: &str| {
+        let other = env.get(other).unwrap_or(default);
+        other.eq_ignore_ascii_case(user)
+    };
+    let taken = same("AIRFLOW_ADMIN_USERNAME", "admin") || same("AIRFLOW_API_USERNAME", "xtask");
+    let missing = others.into_iter().filter(|other| env.get(other).is_none());
+    taken
+        .then(|| problem(name, "is another account's name"))
+        .into_iter()
+        .chain(missing.map(|other| problem(other, "is missing")))
+        .collect()
 }
 
 #[cfg(test)]
@@ -239,6 +291,7 @@ mod tests {
                 "COMPOSE_PROJECT_NAME" => "dental",
                 n if n.ends_with("_PORT") => "5432",
                 "AIRFLOW_UID" => "50000",
+                n if n.starts_with("AIRFLOW_OPERATOR_") => continue,
                 n if n.ends_with("PASSWORD") || n.ends_with("KEY") => "abcdefgh12345678",
                 _ => continue,
             };
@@ -327,6 +380,55 @@ mod tests {
     fn an_external_metadata_database_needs_no_role_of_ours() {
         let url = "postgresql+psycopg2://me:p%40ss@rds.example:5432/airflow?sslmode=require";
         assert_eq!(after("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", url), [""; 0]);
+    }
+
+    #[test]
+    fn a_metadata_database_elsewhere_is_reached_by_tls_or_not_at_all() {
+        let name = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN";
+        let url = "postgresql+psycopg2://me:p%40ss@rds.example:5432/airflow";
+        for (query, fine) in [
+            ("", false),
+            ("?sslmode=prefer", false),
+            ("?sslmode=disable&sslmode=require", false),
+            ("?application_name=sslmode=require", false),
+            ("?sslmode=require", true),
+            ("?connect_timeout=9&sslmode=verify-ca", true),
+            (
+                "?sslmode=verify-full&sslrootcert=/opt/airflow/certs/rds.pem",
+                true,
+            ),
+        ] {
+            let found = after(name, &format!("{url}{query}"));
+            assert_eq!(found.is_empty(), fine, "{query}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn an_operator_is_named_whole_or_not_at_all() {
+        let with = |settings: &[(&str, &str)]| {
+            let mut env = valid();
+            for (part, value) in settings {
+                env.set(&format!("AIRFLOW_OPERATOR_{part}"), value);
+            }
+            let found = check(&template(), &env).into_iter();
+            found
+                .map(|p| p.name.replace("AIRFLOW_OPERATOR_", ""))
+                .collect::<Vec<_>>()
+        };
+        let whole = [
+            ("USERNAME", "night"),
+            ("PASSWORD", "staple 4711"),
+            ("EMAIL", "n@example.org"),
+        ];
+        assert_eq!(with(&whole), [""; 0]);
+        assert_eq!(with(&whole[..1]), ["PASSWORD", "EMAIL"]);
+        assert_eq!(with(&whole[1..]), ["USERNAME"]);
+        let short = [
+            ("USERNAME", "Admin"),
+            ("PASSWORD", "short"),
+            ("EMAIL", "n@example.org"),
+        ];
+        assert_eq!(with(&short), ["PASSWORD", "USERNAME"]);
     }
 
     #[test]

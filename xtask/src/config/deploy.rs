@@ -105,9 +105,10 @@ impl Deploy {
     /// The machine of that name.
     ///
     /// # Errors
-    /// A user failure with the names there are.
+    /// A user failure with the names there are, and where its web page would be
+    /// shown to strangers.
     pub(crate) fn host(&self, name: &str) -> Result<&Host> {
-        self.hosts.get(name).ok_or_else(|| {
+        let host = self.hosts.get(name).ok_or_else(|| {
             let known: Vec<&str> = self.hosts.keys().map(String::as_str).collect();
             let hint = if known.is_empty() {
                 format!(
@@ -117,10 +118,15 @@ impl Deploy {
             } else {
                 format!("deploy.toml has {}", known.join(", "))
             };
-            Failure::user(format!("failed to find host {name} in deploy.toml"))
-                .hint(hint)
-                .into()
-        })
+            Failure::user(format!("failed to find host {name} in deploy.toml")).hint(hint)
+        })?;
+        host.web.check(name)?;
+        Ok(host)
+    }
+
+    /// The DAGs that have to be active on a host.
+    pub(crate) fn dags<'d>(&'d self, host: &'d Host) -> &'d [String] {
+        host.dags.as_ref().unwrap_or(&self.airflow.dags)
     }
 
     fn parse(text: &str) -> Result<Self> {

@@ -1,8 +1,11 @@
 //! `[hosts.*]` of `deploy.toml`: the machines that `--host` names.
 
+use std::collections::BTreeMap;
+
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
+use super::web::Web;
 use crate::error::Failure;
 
 /// One machine, and where the stack lives on it. Unknown keys are errors.
@@ -35,6 +38,39 @@ pub(crate) struct Host {
     /// A program that prints them, as NAME=value lines.
     #[serde(default)]
     pub(crate) env_command: Vec<String>,
+    /// How images come to it.
+    #[serde(default)]
+    pub(crate) transport: Transport,
+    /// With transport registry: instead of the one under `[image]`. One name, for
+    /// this machine and for the host.
+    pub(crate) registry: Option<String>,
+    /// With transport build: the file there of a CA that the build has to know,
+    /// where a proxy opens TLS.
+    #[serde(default, deserialize_with = "file")]
+    pub(crate) ca_bundle: Option<String>,
+    /// How people reach its web page.
+    #[serde(default)]
+    pub(crate) web: Web,
+    /// DAGs that have to be active there; where it does not say, those of `[airflow]`.
+    #[serde(default, deserialize_with = "ids")]
+    pub(crate) dags: Option<Vec<String>>,
+    /// Airflow's Variables that are made there; one that is there already stays. No
+    /// secrets.
+    #[serde(default)]
+    pub(crate) variables: BTreeMap<String, String>,
+}
+
+/// How an image comes to a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Transport {
+    /// From this machine, without the layers that are there.
+    #[default]
+    Ssh,
+    /// From this machine to a registry, and from there.
+    Registry,
+    /// What it is made of travels, and it is built there.
+    Build,
 }
 
 /// As in the clinic's own Variables: `project_root` is `current` below it.
@@ -112,6 +148,30 @@ fn way<'de, D: Deserializer<'de>>(value: D) -> Result<Option<String>, D::Error> 
     destination(value).map(Some)
 }
 
+fn file<'de, D: Deserializer<'de>>(value: D) -> Result<Option<String>, D::Error> {
+    let text = String::deserialize(value)?;
+    if text.starts_with('/') && !text.contains(|c: char| c == ',' || c.is_control()) {
+        Ok(Some(text))
+    } else {
+        Err(D::Error::custom(format!("`{text}` is no absolute path")))
+    }
+}
+
+/// Ids of DAGs, as Airflow takes them.
+fn ids<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Vec<String>>, D::Error> {
+    let ids = Vec::<String>::deserialize(value)?;
+    let fine = |id: &&String| {
+        !id.is_empty()
+            && id
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c))
+    };
+    match ids.iter().find(|id| !fine(id)) {
+        None => Ok(Some(ids)),
+        Some(id) => Err(D::Error::custom(format!("`{id}` is no id of a DAG"))),
+    }
+}
+
 fn folder<'de, D: Deserializer<'de>>(value: D) -> Result<String, D::Error> {
     let text = String::deserialize(value)?;
     let words = text.strip_prefix('/').unwrap_or_default().split('/');
@@ -174,8 +234,20 @@ mod tests {
                 "`/srv/../etc` is no absolute folder of its own, as /srv/dental",
             ),
             (
+                "ssh = 'a'\ndirectory = '/srv/dental'\ndags = ['a b']\n",
+                "`a b` is no id of a DAG",
+            ),
+            (
                 "ssh = 'a'\njump = '-x'\ndirectory = '/srv/dental'\n",
                 "`-x` is neither an alias of ssh's settings nor user@address",
+            ),
+            (
+                "ssh = 'a'\ndirectory = '/srv/dental'\ntransport = 'scp'\n",
+                "unknown variant `scp`, expected one of `ssh`, `registry`, `build`",
+            ),
+            (
+                "ssh = 'a'\ndirectory = '/srv/dental'\nca_bundle = 'ca.crt'\n",
+                "`ca.crt` is no absolute path",
             ),
         ] {
             assert_eq!(read(text).unwrap_err(), said);

@@ -4,7 +4,7 @@
 //! BuildKit (28.x without the buildx plugin, say): the choice goes by what each
 //! can do, not by its place.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
@@ -84,7 +84,7 @@ pub(crate) fn clis(machine: &Machine, how: Ask) -> Vec<Cli> {
 }
 
 /// Asks the CLI itself: only one that builds with BuildKit knows `--secret`.
-fn ask(machine: &Machine, docker: &PathBuf) -> Option<BuildKit> {
+pub(crate) fn ask(machine: &Machine, docker: &Path) -> Option<BuildKit> {
     let step = Step::new(
         "ask docker what it can build",
         cmd!(machine.sh(), "{docker} build --help"),

@@ -4,7 +4,9 @@ mod cli;
 pub(crate) mod known;
 mod objects;
 
-pub(crate) use cli::{BUILDKIT_HINT, BuildKit, Cli, clis, on_path, require_buildkit};
+pub(crate) use cli::{
+    BUILDKIT_HINT, BuildKit, Cli, ask as ask_buildkit, clis, on_path, require_buildkit,
+};
 pub(crate) use known::Ask;
 pub(crate) use objects::{Container, Image, ImageConfig};
 

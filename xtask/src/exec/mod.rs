@@ -14,4 +14,4 @@ pub(crate) use machine::{Captured, Machine, Passage};
 pub(crate) use signals::{INTERRUPTED, LastWord, forward_interrupts, interrupted};
 pub(crate) use ssh::Ssh;
 pub(crate) use step::{Step, quote};
-pub(crate) use term::{Drawing, Term, millis, plural};
+pub(crate) use term::{Drawing, HowFar, Term, millis, plural, size};

@@ -14,8 +14,9 @@ use crate::error::Failure;
 
 /// The host's key is checked whatever a person's settings say, and nothing is asked:
 /// a question in the middle of a deploy would wait for ever. The connection is
-/// left open for a while, as the next command is likely to need it.
-const OPTIONS: [&str; 8] = [
+/// left open for a while, as the next command is likely to need it. What a deploy of
+/// a small change sends is text.
+const OPTIONS: [&str; 9] = [
     "BatchMode=yes",
     "StrictHostKeyChecking=yes",
     "ConnectTimeout=10",
@@ -24,6 +25,7 @@ const OPTIONS: [&str; 8] = [
     "ControlMaster=auto",
     "ControlPersist=60",
     "LogLevel=ERROR",
+    "Compression=yes",
 ];
 /// ssh's own exit status where the connection is what failed.
 pub(super) const FAILED: i32 = 255;

@@ -2,7 +2,7 @@
 //! error; nothing moves and nothing is coloured where that is no terminal.
 
 use std::io::{IsTerminal, Write};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -91,9 +91,19 @@ impl Term {
         what: &str,
         work: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, E> {
+        self.task_telling(what, |_| work())
+    }
+
+    /// The same, for work that tells how far it is; that is shown on a terminal alone.
+    pub(crate) fn task_telling<T, E>(
+        &self,
+        what: &str,
+        work: impl FnOnce(&HowFar) -> Result<T, E>,
+    ) -> Result<T, E> {
         let started = Instant::now();
-        let waiting = self.spin(what, started);
-        let result = work();
+        let how_far = HowFar::default();
+        let waiting = self.spin(what, started, how_far.clone());
+        let result = work(&how_far);
         waiting.stop();
         let took = millis(started.elapsed());
         match &result {
@@ -103,7 +113,7 @@ impl Term {
         result
     }
 
-    fn spin(&self, what: &str, started: Instant) -> Spinner {
+    fn spin(&self, what: &str, started: Instant, how_far: HowFar) -> Spinner {
         let (stop, stopped) = mpsc::channel::<()>();
         let term = self.clone();
         let what = what.to_owned();
@@ -117,7 +127,7 @@ impl Term {
             for frame in FRAMES.iter().cycle() {
                 let mut out = std::io::stderr().lock();
                 let took = started.elapsed().as_secs();
-                let mut line = format!("{frame} {what}  {took} s");
+                let mut line = format!("{frame} {what}  {took} s{}", how_far.told());
                 // `\r` leads back over one row only.
                 if let Some(size) = term.size() {
                     line = clip(&line, size.columns);
@@ -139,6 +149,26 @@ impl Term {
             format!("\x1b[{code}m{text}\x1b[0m")
         } else {
             text.to_owned()
+        }
+    }
+}
+
+/// How far some work is, as it says itself.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct HowFar(Arc<Mutex<String>>);
+
+impl HowFar {
+    /// `34 MB, 41 %`
+    pub(crate) fn tell(&self, text: String) {
+        if let Ok(mut told) = self.0.lock() {
+            *told = text;
+        }
+    }
+
+    fn told(&self) -> String {
+        match self.0.lock() {
+            Ok(told) if !told.is_empty() => format!("  {told}"),
+            _ => String::new(),
         }
     }
 }
@@ -253,6 +283,14 @@ pub(crate) fn millis(duration: Duration) -> String {
         0..1_000 => format!("{ms} ms"),
         1_000..60_000 => format!("{:.1} s", duration.as_secs_f64()),
         _ => format!("{} min {} s", ms / 60_000, ms % 60_000 / 1_000),
+    }
+}
+
+/// `34 kB`, `187 MB`; thousands, as on a network.
+pub(crate) fn size(bytes: u64) -> String {
+    match bytes {
+        ..1_000_000 => format!("{} kB", bytes.div_ceil(1000)),
+        _ => format!("{} MB", bytes / 1_000_000),
     }
 }
 

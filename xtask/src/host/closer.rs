@@ -33,8 +33,6 @@ pub(crate) enum Holder {
 pub(crate) struct Closer {
     /// Files of settings and secrets, by path.
     pub(crate) settings: Vec<(String, Folder)>,
-    /// Where the engine stores images, with what is free there in bytes.
-    pub(crate) root: Option<(String, u64)>,
     /// Each port that was asked for.
     pub(crate) ports: Vec<(u16, Holder)>,
 }
@@ -61,10 +59,6 @@ fn parse(told: &Told) -> Closer {
         let (owner, mode) = (owner.to_owned(), mode.to_owned());
         Some((path.to_owned(), Folder { owner, mode }))
     });
-    let root = told.one("root").and_then(|line| {
-        let (free, path) = line.split_once(' ')?;
-        Some((path.to_owned(), free.parse::<u64>().ok()? * 1024))
-    });
     let ports = told.all("port").filter_map(|line| {
         let (port, holder) = line.split_once(' ').unwrap_or((line, ""));
         let holder = match holder.split_once(' ') {
@@ -84,7 +78,6 @@ fn parse(told: &Told) -> Closer {
     });
     Closer {
         settings: settings.collect(),
-        root,
         ports: ports.collect(),
     }
 }
@@ -95,7 +88,7 @@ mod tests {
 
     #[test]
     fn a_closer_look_is_read() {
-        let told = "settings 600 ubuntu /srv/dental/env/a.env\nroot 1000 /var/lib/docker\n\
+        let told = "settings 600 ubuntu /srv/dental/env/a.env\n\
                     port 8080\nport 5432 dental dental-postgres-1\nport 3306 - -\nport 80  web\n";
         let container = |project: &str, name: &str| Holder::Container {
             project: project.into(),
@@ -109,7 +102,6 @@ mod tests {
             parse(&Told::of(told)),
             Closer {
                 settings: vec![("/srv/dental/env/a.env".into(), folder)],
-                root: Some(("/var/lib/docker".into(), 1_024_000)),
                 ports: vec![
                     (8080, Holder::Nobody),
                     (5432, container("dental", "dental-postgres-1")),

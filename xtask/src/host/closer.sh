@@ -4,8 +4,6 @@ shift
 for file in "$folder"/env/*.env "$folder/.env"; do
     [ ! -e "$file" ] || printf 'settings %s %s\n' "$(stat -c '%a %U' "$file")" "$file"
 done
-root=$(docker info --format '{{.DockerRootDir}}' 2>/dev/null)
-[ -z "$root" ] || printf 'root %s %s\n' "$(df -Pk "$root" 2>/dev/null | awk 'NR == 2 { print $4 }')" "$root"
 for port; do
     holder=$(docker ps --filter "publish=$port" --format '{{.Label "com.docker.compose.project"}} {{.Names}}' 2>/dev/null | head -n 1)
     if [ -n "$holder" ]; then

@@ -1,8 +1,10 @@
 //! What is known of another machine; all of it read, in one round trip.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyhow::Result;
+use jiff::Timestamp;
 use xshell::cmd;
 
 use crate::config::Host;
@@ -63,8 +65,15 @@ pub(crate) struct Facts {
     pub(crate) memory: u64,
     /// Where the stack's folder is or will be, in bytes.
     pub(crate) free: u64,
+    /// Where the engine keeps images, in bytes, where that is another file system.
+    pub(crate) free_for_images: Option<u64>,
+    /// Its IPv4 addresses but loopback's; none where it does not tell.
+    pub(crate) addresses: Vec<String>,
     /// Seconds since 1970.
     pub(crate) clock: i64,
+    /// Seconds by which its clock is ahead of this machine's, at the least; 0 where
+    /// they agree as far as one round trip can tell.
+    pub(crate) ahead: i64,
 }
 
 /// Reads; changes nothing.
@@ -90,8 +99,19 @@ pub(crate) fn observe_and(
         cmd!(machine.sh(), "sh -c {script} probe {folder} {arguments...}"),
     )
     .limit(ANSWER);
+    let before = Timestamp::now().as_second();
     let told = Told(machine.read(&step)?);
-    Ok((parse(&told), told))
+    let mut facts = parse(&told);
+    facts.ahead = ahead(facts.clock, before, Timestamp::now().as_second());
+    Ok((facts, told))
+}
+
+/// How far a clock is off that was read between two moments of ours.
+fn ahead(clock: i64, before: i64, after: i64) -> i64 {
+    match clock {
+        0 => 0,
+        _ => clock - clock.clamp(before, after),
+    }
 }
 
 /// What a script said: lines of a word and a value.
@@ -166,7 +186,14 @@ pub(crate) fn parse(told: &Told) -> Facts {
         architecture: text("architecture"),
         memory: kibibytes("memory"),
         free: kibibytes("free"),
+        free_for_images: is("free-for-images").then(|| kibibytes("free-for-images")),
+        addresses: text("addresses")
+            .split_whitespace()
+            .filter(|address| address.parse::<Ipv4Addr>().is_ok())
+            .map(str::to_owned)
+            .collect(),
         clock: text("clock").parse().unwrap_or(0),
+        ahead: 0,
     }
 }
 
@@ -182,11 +209,18 @@ pub(super) mod tests {
     pub(crate) const READY: &str = "system Debian GNU/Linux 13 (trixie)\nkind debian \n\
         architecture x86_64\nclock 1700000000\nmemory 4000000\nuser ubuntu\nsudo yes\n\
         sudo-unasked yes\nmember yes\nsystemd yes\napt yes\nrsync yes\ndockerd yes\ndocker yes\n\
-        buildkit yes\ncompose 2.26.1\nengine 26.1.5\nfolder ubuntu 750\nfree 20000000\n\
+        buildkit yes\naddresses 10.0.0.5 172.18.0.1 \ncompose 2.26.1\nengine 26.1.5\nfolder ubuntu 750\nfree 20000000\n\
         offered docker.io\noffered rsync\n";
 
     pub(crate) fn facts(told: &str) -> Facts {
         parse(&Told::of(told))
+    }
+
+    #[test]
+    fn a_clock_is_off_by_what_the_round_trip_does_not_explain() {
+        let off = |clock| ahead(clock, 1000, 1004);
+        assert_eq!([1000, 1003, 1004].map(off), [0, 0, 0]);
+        assert_eq!([990, 1010, 0].map(off), [-10, 6, 0]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Images on another machine: which layers it has, and bringing ours there.
 
+use std::cell::Cell;
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -11,12 +12,12 @@ use xshell::cmd;
 
 use crate::engine::ImageConfig;
 use crate::error::Failure;
-use crate::exec::{Machine, Step};
-use crate::image::{LABEL_INPUTS, Saved};
+use crate::exec::{HowFar, Machine, Step, size};
+use crate::image::{Fault, Held, LABEL_INPUTS, Saved, fault};
 
 const ANSWER: Duration = Duration::from_secs(60);
 /// A first image on a slow line.
-const LOAD_LIMIT: Duration = Duration::from_secs(3600);
+const TRAVEL: Duration = Duration::from_secs(3600);
 
 /// An image that the machine has.
 #[derive(Debug, Clone, Deserialize)]
@@ -36,7 +37,7 @@ struct RootFs {
     layers: Vec<String>,
 }
 
-/// How an image arrived.
+/// How an image arrived over ssh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Arrived {
     /// On the wire, in bytes.
@@ -98,11 +99,16 @@ impl There {
                 .eq(self.root.layers.iter().map(String::as_str))
     }
 
-    /// Whether it was made of the same inputs, of the same layers.
-    pub(crate) fn is_made_of(&self, layers: &[String], inputs: &str) -> bool {
+    /// Whether it is what a registry holds: the same config, or the same manifest.
+    pub(crate) fn is_held(&self, held: &Held) -> bool {
+        self.id == held.digest || held.config.as_ref() == Some(&self.id)
+    }
+
+    /// Whether it was made of the same inputs.
+    pub(crate) fn is_made_of(&self, inputs: &str) -> bool {
         let labels = self.config.as_ref().and_then(|c| c.labels.as_ref());
         let own = labels.and_then(|labels| labels.get(LABEL_INPUTS));
-        self.root.layers == layers && own.is_some_and(|own| own == inputs)
+        own.is_some_and(|own| own == inputs)
     }
 
     /// Whether it is made of these layers.
@@ -117,18 +123,59 @@ impl There {
     }
 }
 
+/// Lets the engine there pull `source`, a name with its digest, and call it `name`.
+/// Its credentials are its own.
+///
+/// # Errors
+/// Where it does not get it, with what mends it.
+pub(crate) fn pull(machine: &Machine, source: &str, name: &str) -> Result<()> {
+    // By its other name it would stay for ever: nobody prunes that.
+    let script = "docker pull --quiet \"$1\" && docker tag \"$1\" \"$2\" && \
+                  { docker image rm \"$1\" || :; }";
+    let step = Step::new(
+        format!("pull {name} on the host"),
+        cmd!(machine.sh(), "sh -c {script} pull {source} {name}"),
+    )
+    .limit(TRAVEL);
+    let captured = machine.capture(&step)?;
+    if captured.ok() {
+        return Ok(());
+    }
+    let registry = source.split('/').next().unwrap_or(source);
+    let failure = machine.failed(&step, &captured);
+    Err(match fault(&captured.stderr) {
+        Fault::Authentication | Fault::Absent => {
+            failure.hint(format!("on the host, as its user: docker login {registry}"))
+        }
+        Fault::Certificate => failure.hint(format!(
+            "give docker on the host the CA of {registry}: /etc/docker/certs.d/{registry}/ca.crt"
+        )),
+        Fault::OutOfReach(_) | Fault::Broken => failure.hint(format!(
+            "see whether {registry} is up and reachable from the host; \
+             without a registry: transport = \"ssh\""
+        )),
+        Fault::Other => failure,
+    }
+    .into())
+}
+
 /// Brings an image there under `name`, without the layers that it has.
 ///
 /// # Errors
 /// Where the engine there does not take it, with its words; where what it then
 /// has is another image.
-pub(crate) fn bring(machine: &Machine, saved: &Saved, name: &str) -> Result<Arrived> {
+pub(crate) fn bring(
+    machine: &Machine,
+    saved: &Saved,
+    name: &str,
+    how_far: &HowFar,
+) -> Result<Arrived> {
     let layers: Vec<String> = saved.layers().map(str::to_owned).collect();
     let known = known(machine, &layers)?;
     let all = layers.len();
     let mut bytes = 0;
     for known in [known, 0] {
-        let (sent, taken) = load(machine, saved, name, known)?;
+        let (sent, taken) = load(machine, saved, name, known, how_far)?;
         bytes += sent;
         if taken.is_ok() {
             let there = find(machine, name)?;
@@ -154,21 +201,37 @@ pub(crate) fn bring(machine: &Machine, saved: &Saved, name: &str) -> Result<Arri
 }
 
 /// Bytes that were sent, and what the engine said to them.
-fn load(machine: &Machine, saved: &Saved, name: &str, known: usize) -> Result<(u64, Result<()>)> {
+fn load(
+    machine: &Machine,
+    saved: &Saved,
+    name: &str,
+    known: usize,
+    how_far: &HowFar,
+) -> Result<(u64, Result<()>)> {
     let step = Step::new(
         format!("load {name} on the host"),
         cmd!(machine.sh(), "docker load --quiet"),
     )
-    .limit(LOAD_LIMIT);
-    let mut sent = 0;
+    .limit(TRAVEL);
+    let (sent, read, all) = (Cell::new(0), Cell::new(0), saved.size(known).max(1));
     let captured = machine.feed(&step, |to| {
         let counted = Counted {
             to,
-            sent: &mut sent,
+            bytes: &sent,
+            each: &|| {},
         };
         // docker reads compressed archives by itself.
         let mut packed = GzEncoder::new(counted, Compression::fast());
-        saved.write(name, known, &mut packed)?;
+        let each = || {
+            let percent = (read.get() * 100 / all).min(100);
+            how_far.tell(format!("{}, {percent} %", size(sent.get())));
+        };
+        let from = Counted {
+            to: &mut packed,
+            bytes: &read,
+            each: &each,
+        };
+        saved.write(name, known, from)?;
         packed.finish().context("failed to send the image")?;
         Ok(())
     })?;
@@ -177,7 +240,7 @@ fn load(machine: &Machine, saved: &Saved, name: &str, known: usize) -> Result<(u
     } else {
         Err(machine.failed(&step, &captured).into())
     };
-    Ok((sent, taken))
+    Ok((sent.get(), taken))
 }
 
 fn forget(machine: &Machine, name: &str) -> Result<()> {
@@ -188,15 +251,17 @@ fn forget(machine: &Machine, name: &str) -> Result<()> {
     machine.capture(&step).map(drop)
 }
 
-struct Counted<'a> {
-    to: &'a mut dyn Write,
-    sent: &'a mut u64,
+struct Counted<'a, W> {
+    to: W,
+    bytes: &'a Cell<u64>,
+    each: &'a dyn Fn(),
 }
 
-impl Write for Counted<'_> {
+impl<W: Write> Write for Counted<'_, W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let n = self.to.write(bytes)?;
-        *self.sent += n as u64;
+        self.bytes.set(self.bytes.get() + n as u64);
+        (self.each)();
         Ok(n)
     }
 
@@ -228,9 +293,10 @@ mod tests {
         ] {
             assert_eq!(there(theirs).shares(&ours), shared, "{theirs:?}");
         }
-        assert!(there(&["a", "b", "c"]).is_made_of(&ours, "abc"));
-        assert!(!there(&["a", "b", "c"]).is_made_of(&ours, "abd"));
-        assert!(!there(&["a", "b"]).is_made_of(&ours, "abc"));
+        assert!(there(&["a"]).is_made_of("abc"));
+        assert!(!there(&["a"]).is_made_of("abd"));
+        assert!(there(&["a", "b", "c"]).has_layers(&ours));
+        assert!(!there(&["a", "b"]).has_layers(&ours));
         assert!(read(" \n").unwrap().is_empty());
     }
 }

@@ -2,6 +2,7 @@
 
 mod closer;
 mod facts;
+pub(crate) mod fitness;
 pub(crate) mod images;
 mod provision;
 

@@ -11,6 +11,7 @@ say kind "$ID $ID_LIKE"
 say architecture "$(uname -m)"
 say clock "$(date +%s)"
 say memory "$(awk '/^MemTotal:/ { print $2 }' /proc/meminfo 2>/dev/null)"
+say addresses "$(hostname -I 2>/dev/null)"
 say user "$(id -un)"
 say uid "$(id -u)"
 [ "$(id -u)" != 0 ] || yes root
@@ -34,13 +35,20 @@ fi
 if engine=$(docker version --format '{{.Server.Version}}' 2>/dev/null); then
     say engine "$engine"
 else
+    engine=
     case "$(docker version 2>&1 >/dev/null)" in *'permission denied'*) yes denied ;; esac
 fi
 folder=$1
 [ ! -d "$folder" ] || say folder "$(stat -c '%U %a' "$folder")"
 while [ ! -d "$folder" ]; do folder=$(dirname "$folder"); done
 say free "$(df -Pk "$folder" | awk 'NR == 2 { print $4 }')"
-if has apt-cache; then
+store=
+[ -z "$engine" ] || store=$(docker info --format '{{.DockerRootDir}}' 2>/dev/null)
+# The folder first: nothing is said where both are on one file system.
+[ -z "$store" ] || df -Pk "$folder" "$store" 2>/dev/null |
+    awk 'NR == 2 { on = $1 } NR == 3 && $1 != on { print "free-for-images", $4 }'
+# Asking takes longer than all the rest; only what is missing has to be offered.
+if has apt-cache && ! { has rsync && [ -n "$engine" ] && [ -n "$compose" ]; }; then
     LC_ALL=C apt-cache policy docker.io docker-cli docker-buildx docker-buildx-plugin docker-compose-v2 docker-compose rsync |
         awk '/^[^ ]/ { name = $1; sub(/:$/, "", name) } /^ *Candidate:/ && $2 != "(none)" { print "offered", name }'
 fi

@@ -83,6 +83,12 @@ impl Saved {
         self.layers.iter().map(|(id, _)| id.as_str())
     }
 
+    /// Bytes of its layers without the first `known`, as they are in the archive.
+    pub(crate) fn size(&self, known: usize) -> u64 {
+        let layers = self.layers.iter().skip(known);
+        layers.map(|(_, place)| place.size).sum()
+    }
+
     /// By which engines without the containerd store know the image.
     pub(crate) fn config_digest(&self) -> String {
         digest(&self.config)

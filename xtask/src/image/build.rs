@@ -1,9 +1,9 @@
 //! Observe → plan → run for the image: built once per hash of its inputs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use xshell::cmd;
+use xshell::{Shell, cmd};
 
 use super::base::{Base, BaseName, Wanted};
 use super::fingerprint::Fingerprint;
@@ -128,7 +128,7 @@ pub(crate) fn plan(engine: &Engine<'_>, facts: &BuildFacts) -> Vec<Step> {
             cmd!(sh, "{docker} tag {image} {latest}"),
         )];
     }
-    vec![build_step(engine, facts, &[&image, &latest], &[])]
+    vec![here(engine, facts, &[&image, &latest], &[])]
 }
 
 /// A build that uses nothing from before: no layer, and no package that was
@@ -141,18 +141,54 @@ pub(crate) fn build_from_nothing(engine: &Engine<'_>, facts: &BuildFacts, name: 
         "--build-arg",
         "CACHE=/mnt/cold",
     ];
-    build_step(engine, facts, &[name], &cold)
+    here(engine, facts, &[name], &cold)
 }
 
-fn build_step(engine: &Engine<'_>, facts: &BuildFacts, names: &[&str], more: &[&str]) -> Step {
-    let (docker, dockerfile) = (engine.docker(), &facts.dockerfile);
+fn here(engine: &Engine<'_>, facts: &BuildFacts, names: &[&str], more: &[&str]) -> Step {
+    let by = Builder {
+        sh: engine.sh(),
+        docker: engine.docker(),
+        buildkit: engine.buildkit(),
+        folder: ".",
+        ca: facts.ca.as_deref(),
+    };
+    build_step(&by, facts, names, more)
+}
+
+/// What builds, and where.
+#[derive(Debug)]
+pub(crate) struct Builder<'a> {
+    /// The factory for `cmd!`.
+    pub(crate) sh: &'a Shell,
+    /// The program.
+    pub(crate) docker: &'a Path,
+    /// What it builds with.
+    pub(crate) buildkit: Option<BuildKit>,
+    /// Where the inputs are.
+    pub(crate) folder: &'a str,
+    /// A CA bundle that only that machine knows.
+    pub(crate) ca: Option<&'a Path>,
+}
+
+/// The build of the image under `names`.
+pub(crate) fn build_step(
+    by: &Builder<'_>,
+    facts: &BuildFacts,
+    names: &[&str],
+    more: &[&str],
+) -> Step {
+    let (docker, folder) = (by.docker, by.folder);
+    let dockerfile = match folder {
+        "." => facts.dockerfile.clone(),
+        folder => format!("{folder}/{}", facts.dockerfile),
+    };
     let base = facts
         .base
         .as_ref()
         .map_or("<base>", |base| base.reference.as_str());
     let mut step = Step::new(
         "build the image",
-        cmd!(engine.sh(), "{docker} build --file {dockerfile}"),
+        cmd!(by.sh, "{docker} build --file {dockerfile}"),
     )
     .env("DOCKER_BUILDKIT", "1");
     for name in names {
@@ -164,19 +200,19 @@ fn build_step(engine: &Engine<'_>, facts: &BuildFacts, names: &[&str], more: &[&
         .arg("--build-arg")
         .arg(format!("SOURCE_DATE_EPOCH={EPOCH}"))
         .args(more.iter().copied());
-    if engine.buildkit() == Some(BuildKit::Plugin) {
+    if by.buildkit == Some(BuildKit::Plugin) {
         // An attestation names the time of the build, and would be part of the digest.
         step = step.arg("--provenance=false");
     }
     for label in labels(facts, base) {
         step = step.arg("--label").arg(label);
     }
-    if let Some(ca) = &facts.ca {
+    if let Some(ca) = by.ca {
         step = step
             .arg("--secret")
             .arg(format!("id=ca,src={}", ca.display()));
     }
-    step.arg(".")
+    step.arg(folder)
 }
 
 /// All of them follow from the inputs: the same inputs give the same image at

@@ -22,7 +22,8 @@ pub(crate) mod tool;
 pub(crate) use archive::{Saved, Scratch};
 pub(crate) use base::{Base, BaseName, LABEL_RECIPE, Origin, ensure_bases, find_base, find_bases};
 pub(crate) use build::{
-    BuildFacts, LABEL_INPUTS, build_from_nothing, manifest_of, observe, plan, prunable,
+    BuildFacts, Builder, LABEL_INPUTS, build_from_nothing, build_step, manifest_of, observe, plan,
+    prunable,
 };
 pub(crate) use difference::{Difference, between as differences};
 pub(crate) use fingerprint::Fingerprint;
@@ -36,7 +37,7 @@ pub(crate) use lock::{
 };
 pub(crate) use manifest::{Change, Manifest};
 pub(crate) use platform::refuse_other as refuse_other_platform;
-pub(crate) use registry::{Answer, Held, Registries, held, push};
+pub(crate) use registry::{Answer, Fault, Held, Registries, fault, held, push};
 pub(crate) use revision::Revision;
 pub(crate) use size::{layers as layer_sizes, summary as size_summary};
 

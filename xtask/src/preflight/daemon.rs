@@ -14,7 +14,7 @@ use crate::exec::Step;
 /// How long the engine may take to answer.
 const ANSWER: Duration = Duration::from_secs(20);
 /// `host-gateway`, by which containers reach this machine, came with 20.10.
-const OLDEST: (u32, u32) = (20, 10);
+pub(crate) const OLDEST: (u32, u32) = (20, 10);
 /// Measured: scheduler 390 MiB, webserver 280, MariaDB 150, Postgres 50, and
 /// dbt while it runs 300: 1.2 GiB with all of it at work. A machine sold as
 /// 2 GB shows about 1.9 GiB.
@@ -24,9 +24,9 @@ const MEMORY_NEEDED: u64 = 18 * GIB / 10;
 const MEMORY_WANTED: u64 = 36 * GIB / 10;
 const GIB: u64 = 1 << 30;
 /// Beyond, logs of this machine and of containers no longer line up.
-const CLOCK_WARNS: i64 = 5;
+pub(crate) const CLOCK_WARNS: i64 = 5;
 /// Beyond, sessions, TLS and a run's schedule go wrong.
-const CLOCK_FAILS: i64 = 60;
+pub(crate) const CLOCK_FAILS: i64 = 60;
 
 /// What the engine says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,7 +103,7 @@ pub(super) fn check(answer: &Result<Daemon, String>, docker_host: Option<&str>) 
         Err(said) => {
             Check::fail("engine", format!("does not answer: {said}")).fix(mend(said, docker_host))
         }
-        Ok(daemon) if is_old(&daemon.version) => Check::fail(
+        Ok(daemon) if is_before(&daemon.version, OLDEST) => Check::fail(
             "engine",
             format!(
                 "version {} is too old: containers reach this machine from 20.10 on",
@@ -129,11 +129,11 @@ fn mend(said: &str, docker_host: Option<&str>) -> String {
     }
 }
 
-/// Whether it is too old for the stack.
-pub(crate) fn is_old(version: &str) -> bool {
+/// Whether a version, by its first two numbers, is older.
+pub(crate) fn is_before(version: &str, oldest: (u32, u32)) -> bool {
     let mut parts = version.split('.').map(|part| part.parse::<u32>().ok());
     match (parts.next().flatten(), parts.next().flatten()) {
-        (Some(major), Some(minor)) => (major, minor) < OLDEST,
+        (Some(major), Some(minor)) => (major, minor) < oldest,
         // A version that is no number is a build of somebody's own.
         _ => false,
     }
@@ -141,18 +141,13 @@ pub(crate) fn is_old(version: &str) -> bool {
 
 /// Whether its memory holds the stack.
 pub(super) fn memory(daemon: &Daemon) -> Check {
-    memory_of(daemon.memory)
-}
-
-/// The same of any machine, by its bytes.
-pub(crate) fn memory_of(bytes: u64) -> Check {
-    let has = gib(bytes);
+    let has = gib(daemon.memory);
     let fix = "give the machine (or Docker Desktop, under Resources) 4 GB or more";
-    if bytes < MEMORY_NEEDED {
+    if daemon.memory < MEMORY_NEEDED {
         let says = format!("{has}; the stack at work needs 1.2 GiB beside the system's own");
         return Check::fail("memory", says).fix(fix);
     }
-    if bytes < MEMORY_WANTED {
+    if daemon.memory < MEMORY_WANTED {
         let says = format!("{has}; enough to run, tight while an image is built");
         return Check::warn("memory", says).fix(fix);
     }
@@ -161,20 +156,15 @@ pub(crate) fn memory_of(bytes: u64) -> Check {
 
 /// Whether the engine's clock is ours.
 pub(super) fn clock(daemon: &Daemon) -> Check {
-    match daemon.ahead {
-        Some(ahead) => clock_of("the engine", ahead),
-        None => Check::warn("clock", "the engine does not tell its time"),
-    }
-}
-
-/// The same of any machine, by the seconds that it is ahead of this one.
-pub(crate) fn clock_of(whose: &str, ahead: i64) -> Check {
+    let Some(ahead) = daemon.ahead else {
+        return Check::warn("clock", "the engine does not tell its time");
+    };
     let seconds = ahead.abs();
     let way = if ahead < 0 { "behind" } else { "ahead of" };
-    let says = format!("{whose}'s clock is {seconds} s {way} this machine's");
+    let says = format!("the engine's clock is {seconds} s {way} this machine's");
     let fix = "set both by NTP: sudo timedatectl set-ntp true (on Docker Desktop: restart it)";
     match seconds {
-        0..=CLOCK_WARNS => Check::pass("clock", format!("this machine and {whose} agree")),
+        0..=CLOCK_WARNS => Check::pass("clock", "this machine and the engine agree"),
         ..=CLOCK_FAILS => Check::warn("clock", says).fix(fix),
         _ => Check::fail("clock", says).fix(fix),
     }

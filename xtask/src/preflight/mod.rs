@@ -18,7 +18,7 @@ mod system;
 mod volume;
 
 pub(crate) use check::{Check, State, gib};
-pub(crate) use daemon::{clock_of, is_old, memory_of};
+pub(crate) use daemon::{CLOCK_FAILS, CLOCK_WARNS, OLDEST, is_before};
 pub(crate) use port::{Wanted, free_from, wanted};
 
 use std::thread;

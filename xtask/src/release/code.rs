@@ -14,23 +14,25 @@ use crate::exec::{Machine, Step};
 use crate::image::{InputKind, named};
 
 /// All that travels; tests stay at home.
-pub(crate) const ROOTS: [&str; 10] = [
+pub(crate) const ROOTS: [&str; 11] = [
     "airflow/bootstrap",
     "airflow/dags",
     "airflow/plugins",
     "airflow/release",
     "dbt_dental_models",
     "docker-compose.host.yml",
+    "docker-compose.web.yml",
     "docker-compose.yml",
     "etl_pipeline",
     "mysql/initdb.d",
     "postgres/initdb.d",
 ];
 /// What containers read only as they are made or start: a change needs a restart.
-const READ_AT_START: [&str; 6] = [
+const READ_AT_START: [&str; 7] = [
     "airflow/bootstrap/",
     "airflow/plugins/",
     "docker-compose.host.yml",
+    "docker-compose.web.yml",
     "docker-compose.yml",
     "mysql/",
     "postgres/",
@@ -85,12 +87,21 @@ impl Code {
                     .into(),
             );
         }
+        // Not those that are deleted, and not committed yet.
+        let there = |path: &&str| root.join(path).symlink_metadata().is_ok();
+        Self::of_files(root, captured.stdout.split_terminator('\0').filter(there))
+    }
+
+    /// Files by name.
+    ///
+    /// # Errors
+    /// A user failure for a path that is no file.
+    pub(crate) fn of_files<'p>(
+        root: &Path,
+        paths: impl IntoIterator<Item = &'p str>,
+    ) -> Result<Self> {
         let mut files = BTreeMap::new();
-        for path in captured.stdout.split_terminator('\0') {
-            // Deleted, and not committed yet.
-            if root.join(path).symlink_metadata().is_err() {
-                continue;
-            }
+        for path in paths {
             for input in named(root, Path::new(path))? {
                 let executable = match input.kind {
                     InputKind::File => false,
@@ -169,12 +180,18 @@ impl Code {
         Self(files.map(|(p, f)| (p.clone(), f.clone())).collect()).digest()
     }
 
-    /// What has to be done to `other` to make it this.
+    /// What has to be done to `other` to make it this. Of its hashes the beginning
+    /// may be known alone.
     pub(crate) fn since(&self, other: &Self) -> Changes {
+        let is_like = |file: &File, other: &File| {
+            file.executable == other.executable
+                && !other.content.is_empty()
+                && file.content.starts_with(&other.content)
+        };
         let changed = self
             .0
             .iter()
-            .filter(|(path, file)| other.0.get(*path) != Some(file));
+            .filter(|(path, file)| !other.0.get(*path).is_some_and(|o| is_like(file, o)));
         let removed = other.0.keys().filter(|path| !self.0.contains_key(*path));
         Changes {
             changed: changed.map(|(path, _)| path.clone()).collect(),

@@ -1,4 +1,4 @@
-//! The part of a deploy that the host runs by itself, and following it.
+//! What the host runs by itself, and following it.
 
 use std::time::Duration;
 
@@ -11,13 +11,14 @@ use crate::config::Host;
 use crate::error::Failure;
 use crate::exec::{Machine, Step, quote};
 
-const CRITICAL: &str = include_str!("critical.sh");
+const COMMON: &str = include_str!("critical/common.sh");
+const DEPLOY: &str = include_str!("critical/deploy.sh");
 const ANSWER: Duration = Duration::from_secs(60);
 /// How often a connection that broke is made again, while the host goes on.
 const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_secs(3);
 
-/// What the host is to do.
+/// What the host is to do, under its lock, to the end.
 #[derive(Debug, Clone)]
 pub(crate) struct Task {
     /// Its folder's name below `deploys`.
@@ -26,18 +27,28 @@ pub(crate) struct Task {
     pub(crate) release: Release,
     /// The release to fall back to.
     pub(crate) old: Option<String>,
-    /// The road.
-    pub(crate) way: Way,
-    /// It passed its gate before.
-    pub(crate) gated: bool,
-    /// DAGs that have to be there.
-    pub(crate) dags: Vec<String>,
     /// Seconds to wait for a run that is active; `None`: do not ask.
     pub(crate) wait: Option<u64>,
-    /// How many releases stay.
-    pub(crate) keep: usize,
     /// Who asks, for the audit log.
     pub(crate) who: serde_json::Value,
+    /// What is to be done.
+    pub(crate) work: Work,
+}
+
+/// Each has a script of its own, after the one that all share.
+#[derive(Debug, Clone)]
+pub(crate) enum Work {
+    /// The release comes to serve.
+    Deploy {
+        /// The road.
+        way: Way,
+        /// It passed its gate before.
+        gated: bool,
+        /// DAGs that have to be there.
+        dags: Vec<String>,
+        /// How many releases stay.
+        keep: usize,
+    },
 }
 
 /// A line of the journal.
@@ -73,26 +84,56 @@ pub(crate) enum Outcome {
 impl Task {
     fn script(&self, host: &Host) -> String {
         let directory = &host.directory;
-        let own = [
+        let (way, doing, own, script) = self.work.script(&self.release.id);
+        let shared = [
             ("home", directory.clone()),
             ("run", format!("{directory}/deploys/{}", self.run)),
+            ("doing", doing),
+            ("way", way.to_owned()),
             ("id", self.release.id.clone()),
             ("old", self.old.clone().unwrap_or_default()),
-            ("way", self.way.name().to_owned()),
-            ("gated", if self.gated { "yes" } else { "no" }.to_owned()),
             ("mount", host.project_mount.clone()),
             ("project", self.release.project.clone()),
             ("databases", self.release.databases.join(" ")),
-            ("dags", self.dags.join(" ")),
             (
                 "wait",
                 self.wait.map_or("now".to_owned(), |wait| wait.to_string()),
             ),
-            ("keep", self.keep.to_string()),
             ("who", self.who.to_string()),
         ];
-        let lines = own.map(|(name, value)| format!("{name}={}\n", quote(value)));
-        lines.concat() + CRITICAL
+        let lines = shared.into_iter().chain(own);
+        let lines: String = lines
+            .map(|(name, value)| format!("{name}={}\n", quote(&value)))
+            .collect();
+        lines + COMMON + script
+    }
+}
+
+/// A name that a script reads, and its value.
+type Given = (&'static str, String);
+
+impl Work {
+    /// For the audit log in a word, and for a person; what its script is given, and
+    /// the script.
+    fn script(&self, release: &str) -> (&'static str, String, Vec<Given>, &'static str) {
+        let yes = |is: bool| if is { "yes" } else { "no" }.to_owned();
+        match self {
+            Self::Deploy {
+                way,
+                gated,
+                dags,
+                keep,
+            } => (
+                way.name(),
+                format!("deploy of {release}"),
+                vec![
+                    ("gated", yes(*gated)),
+                    ("dags", dags.join(" ")),
+                    ("keep", keep.to_string()),
+                ],
+                DEPLOY,
+            ),
+        }
     }
 }
 
@@ -139,11 +180,13 @@ impl<'a> Follow<'a> {
     /// # Errors
     /// Where the host is not reached for a minute.
     pub(crate) fn to_end(&self, mut each: impl FnMut(&Event)) -> Result<Outcome> {
-        // Ended, or waiting for a parent that never asks: both are the end.
+        // Ended, or waiting for a parent that never asks, or another process by now: all
+        // are the end.
         let script = "cd \"$1\" || exit 1; n=0\n\
                       until [ -s pid ]; do sleep 0.05; n=$((n + 1)); [ $n -lt 200 ] || exit 1; done\n\
                       tail --lines \"+$2\" --sleep-interval 0.1 -f journal & shown=$!\n\
-                      while read -r _ _ state _ <\"/proc/$(cat pid)/stat\" && [ \"$state\" != Z ]; do sleep 0.1; done 2>/dev/null\n\
+                      runs() { grep -qsF \"$1/run\" \"/proc/$(cat pid)/cmdline\"; }\n\
+                      while runs \"$1\"; do sleep 0.1; done\n\
                       sleep 0.3; kill $shown";
         let folder = &self.folder;
         let (mut seen, mut tries) = (0_usize, 0);

@@ -1,6 +1,7 @@
 //! What a host holds and how it comes to serve another release: observe, plan,
 //! ship, and the part that the host runs by itself.
 
+mod alone;
 mod code;
 mod critical;
 mod observe;
@@ -8,12 +9,13 @@ mod plan;
 mod serving;
 mod ship;
 
+pub(crate) use alone::{ALONE, alone};
 pub(crate) use code::{Code, ROOTS};
-pub(crate) use critical::{Event, Follow, Outcome, Task, start};
+pub(crate) use critical::{Event, Follow, Outcome, Task, Work, start};
 pub(crate) use observe::{ActiveRun, Observed, Served, State, observe};
 pub(crate) use plan::{AIRFLOW, Calling, Needed, Plan, Wanted, Way, plan};
 pub(crate) use serving::serving;
-pub(crate) use ship::{ship, write_env};
+pub(crate) use ship::{ship, ship_inputs, write_env, write_run_env};
 
 use serde::{Deserialize, Serialize};
 

@@ -1,11 +1,16 @@
 //! What a deploy would do; decided from facts alone.
 
+use std::collections::BTreeMap;
+
 use data_encoding::HEXLOWER;
+use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::observe::Observed;
 use super::{Code, Release};
+use crate::config::Web;
 use crate::exec::quote;
+use crate::host::images::There;
 
 /// The services that run the image.
 pub(crate) const AIRFLOW: [&str; 2] = ["airflow-webserver", "airflow-scheduler"];
@@ -28,6 +33,18 @@ pub(crate) struct Needed {
     pub(crate) name: String,
     /// Digests of its layers, from the lowest.
     pub(crate) layers: Vec<String>,
+    /// Where the host builds it by itself: the hash of its inputs, in place of layers.
+    pub(crate) inputs: Option<String>,
+}
+
+impl Needed {
+    /// Whether that is it.
+    pub(crate) fn is(&self, there: &There) -> bool {
+        match &self.inputs {
+            Some(inputs) => there.is_made_of(inputs),
+            None => there.has_layers(&self.layers),
+        }
+    }
 }
 
 /// By which road the host comes to serve it.
@@ -75,7 +92,7 @@ pub(crate) fn plan(wanted: &Wanted, observed: &Observed) -> Plan {
     let serving = observed.serving();
     let absent = |needed: &&Needed| {
         let there = observed.images.get(&needed.name);
-        !there.is_some_and(|there| there.has_layers(&needed.layers))
+        !there.is_some_and(|there| needed.is(there))
     };
     let bring = wanted.images.iter().filter(absent);
     let mut plan = Plan {
@@ -166,6 +183,14 @@ pub(crate) struct Calling<'a> {
     pub(crate) plugin: bool,
     /// AIRFLOW_IMAGE and those of the databases.
     pub(crate) images: &'a [(&'static str, String)],
+    /// How people reach the web page.
+    pub(crate) web: &'a Web,
+    /// Its port on the host.
+    pub(crate) port: &'a str,
+    /// DAGs that are unpaused there once; `None`: as objects.yml says.
+    pub(crate) dags: Option<&'a [String]>,
+    /// Airflow's Variables of this host alone.
+    pub(crate) variables: &'a BTreeMap<String, String>,
 }
 
 impl Calling<'_> {
@@ -176,12 +201,7 @@ impl Calling<'_> {
         let mut text = format!(
             "#!/bin/sh\n# Compose for this release: sh {directory}/code/current/.release/compose ps\n"
         );
-        let own = [
-            ("AIRFLOW_UID", self.uid.to_string()),
-            ("HOST_NAME", self.host.to_owned()),
-            ("PROJECT_MOUNT", self.mount.to_owned()),
-        ];
-        for (name, value) in own.iter().chain(self.images) {
+        for (name, value) in self.variables() {
             text.push_str(&format!("export {name}={}\n", quote(value)));
         }
         let program = if self.plugin {
@@ -189,21 +209,48 @@ impl Calling<'_> {
         } else {
             "docker-compose"
         };
-        let words = [
+        let mut words = vec![
             ("--project-name", self.project.to_owned()),
             ("--project-directory", directory.to_owned()),
             ("--env-file", format!("{directory}/env/{env}.env")),
-            ("--file", format!("{here}/docker-compose.yml")),
-            ("--file", format!("{here}/docker-compose.host.yml")),
-            ("--profile", "demo".to_owned()),
-            ("--profile", "init".to_owned()),
         ];
+        words.extend(
+            self.files()
+                .map(|file| ("--file", format!("{here}/{file}"))),
+        );
+        words.extend(["demo", "init"].map(|profile| ("--profile", profile.to_owned())));
         text.push_str(&format!("exec {program}"));
         for (flag, value) in words {
             text.push_str(&format!(" {flag} {}", quote(value)));
         }
         text.push_str(" \"$@\"\n");
         text
+    }
+
+    /// What its files refer to beside the settings.
+    pub(crate) fn variables(&self) -> Vec<(&'static str, String)> {
+        let mut variables = vec![
+            ("AIRFLOW_UID", self.uid.to_string()),
+            ("HOST_NAME", self.host.to_owned()),
+            ("PROJECT_MOUNT", self.mount.to_owned()),
+        ];
+        variables.extend(self.web.variables(self.port));
+        if let Some(dags) = self.dags {
+            variables.push(("BOOTSTRAP_DAGS", dags.join(" ")));
+        }
+        if !self.variables.is_empty() {
+            variables.push(("BOOTSTRAP_VARIABLES", json!(self.variables).to_string()));
+        }
+        variables.extend(self.images.iter().cloned());
+        variables
+    }
+
+    /// Its files, in order.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &'static str> {
+        let more = self.web.address().map(|_| "docker-compose.web.yml");
+        ["docker-compose.yml", "docker-compose.host.yml"]
+            .into_iter()
+            .chain(more)
     }
 
     /// Fingerprint of all that needs a restart when it changes, but settings and
@@ -226,6 +273,7 @@ mod tests {
             images: vec![Needed {
                 name: "airflow:1".into(),
                 layers: vec!["sha256:a".into(), "sha256:b".into()],
+                inputs: None,
             }],
         }
     }
@@ -244,6 +292,20 @@ mod tests {
         assert_eq!(plan.bring, [""; 0]);
         assert_eq!(plan.old.as_deref(), Some("20260101T000000Z-abc-1"));
         assert_eq!(plan.like, plan.old);
+    }
+
+    #[test]
+    fn what_the_host_builds_by_itself_is_known_by_its_inputs() {
+        let mut wanted = wanted();
+        let told = SERVES.replace(
+            "\"Labels\":null",
+            "\"Labels\":{\"dental.image.inputs\":\"h\"}",
+        );
+        for (inputs, bring) in [("h", &[][..]), ("i", &["airflow:1"])] {
+            wanted.images[0].layers.clear();
+            wanted.images[0].inputs = Some(inputs.into());
+            assert_eq!(plan(&wanted, &observed(&told)).bring, bring);
+        }
     }
 
     #[test]
@@ -332,8 +394,7 @@ mod tests {
         assert_eq!(plan.bring, ["airflow:1"]);
     }
 
-    #[test]
-    fn a_person_on_the_host_can_run_the_same_compose() {
+    fn script(web: &str) -> String {
         let images = [("AIRFLOW_IMAGE", "airflow:1".to_owned())];
         let calling = Calling {
             host: "ec2",
@@ -343,18 +404,45 @@ mod tests {
             uid: 1000,
             plugin: true,
             images: &images,
+            web: &toml::from_str(web).unwrap(),
+            port: "8080",
+            dags: None,
+            variables: &BTreeMap::new(),
         };
+        calling.script("r1", "e1")
+    }
+
+    #[test]
+    fn a_person_on_the_host_can_run_the_same_compose() {
         assert_eq!(
-            calling.script("r1", "e1"),
+            script(""),
             "#!/bin/sh\n\
              # Compose for this release: sh /srv/dental/code/current/.release/compose ps\n\
              export AIRFLOW_UID=1000\nexport HOST_NAME=ec2\n\
-             export PROJECT_MOUNT=/opt/dbt_dental_clinic\nexport AIRFLOW_IMAGE=airflow:1\n\
+             export PROJECT_MOUNT=/opt/dbt_dental_clinic\n\
+             export WEB_BASE_URL=http://localhost:8080\n\
+             export WEB_COOKIE_SECURE=False\nexport WEB_PROXY_FIX=False\n\
+             export AIRFLOW_IMAGE=airflow:1\n\
              exec docker compose --project-name dental --project-directory /srv/dental \
              --env-file /srv/dental/env/e1.env \
              --file /srv/dental/code/releases/r1/docker-compose.yml \
              --file /srv/dental/code/releases/r1/docker-compose.host.yml \
              --profile demo --profile init \"$@\"\n"
         );
+    }
+
+    #[test]
+    fn the_page_is_published_beside_loopback_only_where_an_address_is_named() {
+        let script = script(
+            "bind = '10.0.0.5'\nbase_url = 'https://airflow.example.com'\nbehind = 'proxy'\n",
+        );
+        for part in [
+            "export WEB_ADDRESS=10.0.0.5\n",
+            "export WEB_BASE_URL=https://airflow.example.com\n",
+            "docker-compose.host.yml --file /srv/dental/code/releases/r1/docker-compose.web.yml \
+             --profile demo",
+        ] {
+            assert!(script.contains(part), "{script}");
+        }
     }
 }

@@ -39,16 +39,78 @@ pub(crate) fn ship(
     like: Option<&str>,
     files: &[(&str, String)],
 ) -> Result<Shipped> {
+    let incoming = format!("{}/code/incoming/{}", host.directory, release.id);
+    let shipped = arrive(here, there, host, &incoming, release, code, like, files);
+    if shipped.is_err() {
+        let discard = cmd!(there.sh(), "rm -rf {incoming}");
+        let step = Step::new("remove what had arrived", discard).limit(ANSWER);
+        // The first error is the one to tell.
+        there.run(&step).ok();
+    }
+    shipped
+}
+
+#[expect(clippy::too_many_arguments, reason = "those of `ship`, and the folder")]
+fn arrive(
+    here: &Machine,
+    there: &Machine,
+    host: &Host,
+    incoming: &str,
+    release: &Release,
+    code: &Code,
+    like: Option<&str>,
+    files: &[(&str, String)],
+) -> Result<Shipped> {
     let directory = &host.directory;
-    let incoming = format!("{directory}/code/incoming/{}", release.id);
-    let before = start(there, directory, &incoming, like)?;
-    let changes = code.since(&before);
+    let before = start(there, directory, incoming, like)?;
+    let shipped = bring(here, there, incoming, code, &before)?;
+    finish(there, directory, incoming, release, code, files)?;
+    Ok(shipped)
+}
+
+/// Brings what an image is made of into a folder there that keeps it,
+/// so that only what changed since the last time travels. Gives the folder.
+///
+/// # Errors
+/// Where a file did not arrive as it is.
+pub(crate) fn ship_inputs(
+    here: &Machine,
+    there: &Machine,
+    host: &Host,
+    code: &Code,
+) -> Result<(String, Shipped)> {
+    let folder = format!("{}/build", host.directory);
+    let list = || -> Result<Code> {
+        let script = format!("set -eu; umask 022; mkdir -p \"$1\"\n{LIST}");
+        let step = Step::new(
+            "list what the image is made of there",
+            cmd!(there.sh(), "sh -c {script} list {folder}"),
+        )
+        .limit(ANSWER);
+        Ok(Code::read(&there.read(&step)?))
+    };
+    let shipped = bring(here, there, &folder, code, &list()?)?;
+    if list()? == *code {
+        return Ok((folder, shipped));
+    }
+    Err(not_as_listed())
+}
+
+/// Makes `code` of what lies in the folder, which is `before`.
+fn bring(
+    here: &Machine,
+    there: &Machine,
+    folder: &str,
+    code: &Code,
+    before: &Code,
+) -> Result<Shipped> {
+    let changes = code.since(before);
     if !changes.removed.is_empty() {
         let step = Step::new(
-            "remove what is not in the release",
+            "remove what does not belong there",
             cmd!(
                 there.sh(),
-                "sh -c 'cd \"$1\" && xargs -0 rm -f --' remove {incoming}"
+                "sh -c 'cd \"$1\" && xargs -0 rm -f --' remove {folder}"
             ),
         )
         .limit(ANSWER);
@@ -60,16 +122,22 @@ pub(crate) fn ship(
         }
     }
     if !changes.changed.is_empty() {
-        travel(here, there, &incoming, &changes.changed)?;
+        travel(here, there, folder, &changes.changed)?;
     }
-    finish(there, directory, &incoming, release, code, files)?;
     Ok(Shipped {
         changed: changes.changed.len(),
         removed: changes.removed.len(),
     })
 }
 
-/// Makes the folder, with links to the files that serve, and lists them.
+fn not_as_listed() -> anyhow::Error {
+    Failure::tool("failed to ship the code: what arrived is not what was listed here")
+        .hint("a file changed while it travelled: try again")
+        .into()
+}
+
+/// Makes the folder, with links to the files that serve, and lists them, with so much
+/// of each hash as finds what changed: the whole is compared at the end.
 fn start(there: &Machine, directory: &str, incoming: &str, like: Option<&str>) -> Result<Code> {
     // Left by deploys that were interrupted; a running one holds the lock only later,
     // so only what is an hour old is taken for left.
@@ -78,7 +146,7 @@ fn start(there: &Machine, directory: &str, incoming: &str, like: Option<&str>) -
          mkdir -p \"$code/incoming\" \"$code/releases\"\n\
          find \"$code/incoming\" -mindepth 1 -maxdepth 1 -mmin +60 -exec rm -rf {{}} +\n\
          if [ -n \"$3\" ]; then cp -al \"$code/releases/$3\" \"$1\"; rm -rf \"$1/.release\"; else mkdir \"$1\"; fi\n\
-         touch \"$1\"\n{LIST}"
+         touch \"$1\"\n{{\n{LIST}}} | sed -E 's/^([0-9a-f]{{16}})[0-9a-f]{{48}} /\\1 /'"
     );
     let like = like.unwrap_or_default();
     let step = Step::new(
@@ -110,7 +178,7 @@ fn travel(here: &Machine, there: &Machine, incoming: &str, paths: &[String]) -> 
         "ship the code",
         cmd!(
             here.sh(),
-            "rsync --links --perms --chmod=D755,Fa+rX,u+w,go-w --ignore-times --compress
+            "rsync --links --perms --chmod=D755,Fa+rX,u+w,go-w --ignore-times
              --protect-args --from0 --files-from=- ./ {to}"
         ),
     )
@@ -156,12 +224,25 @@ fn finish(
     let done = there.feed(&step, |to| Ok(to.write_all(script.as_bytes())?))?;
     match done.code {
         Some(0) => Ok(()),
-        Some(9) => Err(Failure::tool(
-            "failed to ship the code: what arrived is not what was listed here",
-        )
-        .hint("a file changed while it travelled: deploy again")
-        .into()),
+        Some(9) => Err(not_as_listed()),
         _ => Err(there.failed(&step, &done).into()),
+    }
+}
+
+/// Writes the variables of one service without Compose, for the host's user alone.
+pub(crate) fn write_run_env(there: &Machine, path: &str, text: &str) -> Result<()> {
+    let script =
+        "set -eu; umask 077; mkdir -p \"$(dirname \"$1\")\"; cat >\"$1.$$\"; mv \"$1.$$\" \"$1\"";
+    let step = Step::new(
+        "write the variables of a service",
+        cmd!(there.sh(), "sh -c {script} write {path}"),
+    )
+    .limit(ANSWER);
+    let written = there.feed(&step, |to| Ok(to.write_all(text.as_bytes())?))?;
+    if written.ok() {
+        Ok(())
+    } else {
+        Err(there.failed(&step, &written).into())
     }
 }
 

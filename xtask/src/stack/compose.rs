@@ -11,7 +11,7 @@ use crate::error::Failure;
 use crate::exec::{Captured, Machine, Step};
 
 /// v1 knows `service_completed_successfully` and profiles from here on.
-const OLDEST_V1: (u32, u32) = (1, 29);
+pub(crate) const OLDEST_V1: (u32, u32) = (1, 29);
 
 /// A Compose on PATH, whether it will do or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,11 +73,6 @@ impl Compose {
             .chain(programs.map(|program| vec![program]))
             .filter_map(|argv| ask(machine, how, argv))
             .collect()
-    }
-
-    /// Whether one of that version will do.
-    pub(crate) fn is_fit(version: &str) -> bool {
-        generation(version.trim_start_matches('v')).is_some()
     }
 
     /// Whether it made these containers.

@@ -5,7 +5,7 @@ pub(crate) mod data;
 mod memory;
 mod wait;
 
-pub(crate) use compose::{Candidate, Compose};
+pub(crate) use compose::{Candidate, Compose, OLDEST_V1};
 pub(crate) use memory::Memory;
 pub(crate) use wait::wait_healthy;
 

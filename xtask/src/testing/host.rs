@@ -15,7 +15,7 @@ use crate::image::{BaseName, find_base};
 
 /// Where its Dockerfile is.
 const FOLDER: &str = "xtask/tests/host";
-const IMAGE: &str = "dental-test-host";
+pub(super) const IMAGE: &str = "dental-test-host";
 /// Until its engine answers.
 const LIMIT: Duration = Duration::from_secs(60);
 /// Where it has the checkout, as this machine has it, to read.
@@ -26,7 +26,7 @@ const EXCHANGE: &str = "/mnt/exchange";
 const CHECKOUT: &str = "/srv/checkout";
 /// What a container needs to run containers, a line each. Docker's own
 /// `--privileged` asks for more than some machines give away.
-const RIGHTS: &str = include_str!("../../tests/host/rights");
+pub(super) const RIGHTS: &str = include_str!("../../tests/host/rights");
 
 /// Debian 13 with its Docker Engine, which keeps images in containerd; gone with all it holds when dropped.
 #[derive(Debug)]
@@ -38,29 +38,35 @@ pub(crate) struct Host<'a> {
     exchange: PathBuf,
 }
 
+/// Builds the image of another machine. Gives the docker that built it.
+pub(super) fn build_image(context: &Context) -> Result<PathBuf> {
+    let deploy = context.deploy()?;
+    let engine = context.engine()?;
+    let (docker, sh) = (engine.docker(), context.machine.sh());
+    let postgres = BaseName::Postgres;
+    let base = find_base(&engine, &context.workspace, &deploy.bases, postgres)?
+        .context("failed to find the postgres base, on which the host stands")?;
+    let argument = format!("BASE={}", base.reference);
+    context.term.task("another machine's image", || {
+        context.machine.run(
+            &Step::new(
+                "build the image of another machine",
+                cmd!(
+                    sh,
+                    "{docker} build --build-arg {argument} --tag {IMAGE} {FOLDER}"
+                ),
+            )
+            .env("DOCKER_BUILDKIT", "1"),
+        )
+    })?;
+    Ok(docker.clone())
+}
+
 impl<'a> Host<'a> {
     /// Builds its image, starts it, copies the checkout to it, and waits until its
     /// engine answers.
     pub(crate) fn start(context: &'a Context) -> Result<Self> {
-        let deploy = context.deploy()?;
-        let engine = context.engine()?;
-        let (docker, sh) = (engine.docker().clone(), context.machine.sh());
-        let postgres = BaseName::Postgres;
-        let base = find_base(&engine, &context.workspace, &deploy.bases, postgres)?
-            .context("failed to find the postgres base, on which the host stands")?;
-        let argument = format!("BASE={}", base.reference);
-        context.term.task("another machine's image", || {
-            context.machine.run(
-                &Step::new(
-                    "build the image of another machine",
-                    cmd!(
-                        sh,
-                        "{docker} build --build-arg {argument} --tag {IMAGE} {FOLDER}"
-                    ),
-                )
-                .env("DOCKER_BUILDKIT", "1"),
-            )
-        })?;
+        let (docker, sh) = (build_image(context)?, context.machine.sh());
         let exchange = context
             .workspace
             .cache()

@@ -5,8 +5,10 @@ mod databases;
 mod host;
 mod image;
 mod registry;
+mod remote;
 
 pub(crate) use databases::Throwaway;
 pub(crate) use host::Host;
 pub(crate) use image::TestImage;
 pub(crate) use registry::Registry;
+pub(crate) use remote::{NAME, Remote};

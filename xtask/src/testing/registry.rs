@@ -70,6 +70,19 @@ impl<'a> Registry<'a> {
         Ok(registry)
     }
 
+    /// Where containers on the engine's own bridge reach it.
+    pub(crate) fn address(&self) -> Result<String> {
+        let (docker, container) = (&self.docker, &self.container);
+        let format = "{{.NetworkSettings.IPAddress}}";
+        self.machine.read(&Step::new(
+            "ask where the registry is",
+            cmd!(
+                self.machine.sh(),
+                "{docker} container inspect --format {format} {container}"
+            ),
+        ))
+    }
+
     /// Bytes of all that it holds.
     pub(crate) fn holds(&self) -> Result<u64> {
         let (docker, container) = (&self.docker, &self.container);

@@ -13,7 +13,10 @@
 
 #[path = "../containers/mod.rs"]
 mod containers;
+mod faults;
 mod life;
 mod operate;
+mod reach;
 #[path = "../spare/mod.rs"]
 mod spare;
+mod transports;

@@ -102,6 +102,15 @@ impl Spare {
         fs::write(path, lines.join("\n") + "\n").unwrap();
     }
 
+    /// What [`Self::set`] wrote last, or what was there.
+    pub(crate) fn setting(&self, name: &str) -> String {
+        let text = fs::read_to_string(self.tree().join(".env.spare")).unwrap();
+        let found = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        found.unwrap().to_owned()
+    }
+
     /// All of the checkout that git would bring, and what is not committed.
     pub(crate) fn copy(&self) {
         let script = "mkdir $2 && tar -C $1 --exclude=./target --exclude=./.cache --exclude=./.env \
@@ -170,15 +179,19 @@ impl Spare {
         fs::write(self.folder.path().join("known_hosts"), line).unwrap();
     }
 
-    pub(crate) fn xtask(&self, args: &[&str]) -> Ran {
-        eprintln!("$ cargo xtask {}", args.join(" "));
-        let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
+    /// The program, to be run in the checkout.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        command
             .args(args)
             .current_dir(self.tree())
-            .env("XDG_RUNTIME_DIR", self.folder.path())
-            .output()
-            .unwrap();
-        let ran = Ran::from(output);
+            .env("XDG_RUNTIME_DIR", self.folder.path());
+        command
+    }
+
+    pub(crate) fn xtask(&self, args: &[&str]) -> Ran {
+        eprintln!("$ cargo xtask {}", args.join(" "));
+        let ran = Ran::from(self.command(args).output().unwrap());
         eprint!("{}{}", ran.stdout, ran.stderr);
         ran
     }
@@ -242,10 +255,8 @@ impl Spare {
         ran.stdout.lines().map(str::to_owned).collect()
     }
 
-    /// How Airflow itself describes a DAG.
-    pub(crate) fn tags(&self) -> String {
-        let query =
-            "select string_agg(name, ' ' order by name) from dag_tag where dag_id = 'etl_pipeline'";
+    /// What a query of Airflow's database gives, a line for each row.
+    pub(crate) fn metadata(&self, query: &str) -> Vec<String> {
         let ask = format!(
             "docker exec $(docker ps --quiet --filter label=com.docker.compose.service=postgres) \
              sh -c 'psql -U $POSTGRES_USER -d $AIRFLOW_DB_NAME -Atc \"{}\"'",
@@ -253,7 +264,13 @@ impl Spare {
         );
         let ran = self.there("ubuntu", &["sh", "-c", &ask]);
         assert_eq!(ran.status, Some(0), "{}", ran.stderr);
-        ran.stdout.trim().to_owned()
+        ran.stdout.lines().map(str::to_owned).collect()
+    }
+
+    /// How Airflow itself describes the DAG.
+    pub(crate) fn tags(&self) -> String {
+        self.metadata("select name from dag_tag where dag_id = 'etl_pipeline' order by 1")
+            .join(" ")
     }
 }
 

@@ -2,7 +2,7 @@
 
 /// Why a registry did not do what was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// There is no such manifest.
     Absent,
     /// It could not be reached at all, in these words: worth another try.
@@ -59,7 +59,7 @@ const WORDS: [(&str, Fault); 22] = [
 ];
 
 /// What docker's words mean.
-pub(super) fn fault(said: &str) -> Fault {
+pub(crate) fn fault(said: &str) -> Fault {
     if let Some(words) = out_of_reach(said) {
         return Fault::OutOfReach(words);
     }

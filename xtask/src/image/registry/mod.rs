@@ -8,4 +8,5 @@ mod push;
 
 pub(crate) use digest::{Answer, Registries};
 pub(super) use fault::out_of_reach;
+pub(crate) use fault::{Fault, fault};
 pub(crate) use push::{Held, held, push};

@@ -4,6 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
+use serde::Serialize;
 use xshell::cmd;
 
 use super::ask::{Inspected, host, inspect};
@@ -19,11 +20,12 @@ const PUSH_LIMIT: Duration = Duration::from_secs(3600);
 const BACKOFF: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(10)];
 
 /// What a registry holds under a name.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Held {
     /// Of the manifest: `sha256:…`.
     pub(crate) digest: String,
     /// Of the image's config.
+    #[serde(skip)]
     pub(crate) config: Option<String>,
 }
 

@@ -1,16 +1,15 @@
-# The part of a deploy that must not end half-way. It runs on the host, to its end, without ssh: whatever becomes of the
-# machine that asked for it. Before it stand, as quoted assignments:
+# What the host runs by itself, to its end, without ssh: whatever becomes of the machine that asked for it. Here is what all
+# of it shares; what is to be done comes after. Before it stand, as quoted assignments:
 #   home      the stack's folder
-#   run       this deploy's own folder below it: what is written here is the journal, a log, and what was found
+#   run       this task's own folder below it: what is written here is the journal, a log, and what was found
+#   doing     what is done, for a person
+#   way       the same in a word, for the audit log
 #   id        the release that is to serve
 #   old       the release to fall back to; empty where there is none
-#   way       first, restart or code
-#   gated     yes where the release passed its gate before
 #   mount     where containers see the code
 #   project   Compose's project
-#   databases, dags   names of services and of DAGs, with spaces between
+#   databases names of services, with spaces between
 #   wait      seconds to wait for a run that is active; now: whatever runs
-#   keep      how many releases stay
 #   who       for the audit log; JSON
 # shellcheck shell=sh disable=SC2154,SC2317 # assigned before; phases are called by name
 set -u
@@ -35,8 +34,17 @@ phase() {
         note "$phase" 'done' $(($(millis) - begun))
     else
         note "$phase" failed $(($(millis) - begun))
+        # Where it failed because the engine is being restarted, what comes next shall find it again.
+        await_engine
     fi
     return "$status"
+}
+await_engine() {
+    tries=0
+    until docker version >/dev/null 2>&1 || [ "$tries" = 300 ]; do
+        tries=$((tries + 1))
+        sleep 1
+    done
 }
 finish() {
     printf '{"at":"%s","release":"%s","from":"%s","way":"%s","wait":"%s","end":"%s","who":%s}\n' \
@@ -57,26 +65,6 @@ metadata() {
     else
         compose run --rm --no-deps -T airflow-init "$@"
     fi
-}
-# Airflow as it would be with the new code.
-with_new_code() {
-    new=$mount/releases/$id
-    set -- -e "PROJECT_ROOT=$new" -e "AIRFLOW__CORE__DAGS_FOLDER=$new/airflow/dags" \
-        -e "AIRFLOW__CORE__PLUGINS_FOLDER=$new/airflow/plugins" -e "PYTHONPATH=$new/etl_pipeline" \
-        -e "DBT_PROJECT_DIR=$new/dbt_dental_models" -e "DBT_PROFILES_DIR=$new/dbt_dental_models" "$@"
-    if [ "$way" = code ]; then
-        docker exec "$@"
-    else
-        compose run --rm --no-deps -T "$@"
-    fi
-}
-gate() {
-    where=airflow-init skip=
-    # Settings and the source are what they were: a clinic's server that sleeps by day stops no change of code.
-    [ "$way" != code ] || where=$(container airflow-scheduler) skip=fernet,source,analytics
-    with_new_code "$where" python "$mount/releases/$id/airflow/release/gate.py" --dags "$(echo "$dags" | tr ' ' ,)" \
-        --skip "$skip" --serve-as "$mount/releases/$id=$mount/current" >"$run/gate.json" &&
-        cp "$run/gate.json" "$code/releases/$id/.release/gate.json"
 }
 
 # Waits until services run and are healthy; $1 seconds, then their names.
@@ -116,7 +104,6 @@ start_databases() {
     # shellcheck disable=SC2086 # names of services
     compose up --detach --no-deps --no-build $databases && healthy 180 $databases
 }
-seed() { compose run --rm --no-deps -T demo-seed; }
 
 # 4: a run is active. Every DAG that is not paused is noted before it is paused, and only then: nothing is lost wherever this ends.
 drain() {
@@ -165,6 +152,25 @@ start_airflow() {
     # shellcheck disable=SC2086 # names of services
     compose up --detach --no-deps --no-build --force-recreate $airflow && healthy 480 $airflow
 }
+# A container that ends soon after its start does not serve, though it was healthy for a moment.
+steady() {
+    for service in $airflow; do
+        name=$(container "$service")
+        while :; do
+            state=$(docker inspect --format '{{.State.Running}} {{.RestartCount}} {{.State.StartedAt}}' "$name") || return 1
+            case $state in
+                'true 0 '*) ;;
+                *)
+                    echo "error: $service ended soon after its start; its last lines:"
+                    docker logs --tail 30 "$name" 2>&1
+                    return 1
+                    ;;
+            esac
+            [ $(($(date +%s) - $(date --date "${state##* }" +%s))) -lt 20 ] || break
+            sleep 0.5
+        done
+    done
+}
 # What runs is what was asked for, and Airflow has read just the DAGs that the gate has read.
 truth() {
     wanted=$(sed -n 's/^export AIRFLOW_IMAGE=//p' "$code/releases/$serving/.release/compose")
@@ -173,9 +179,8 @@ truth() {
         [ "$runs" = "$wanted $(docker image inspect --format '{{.Id}}' "$wanted")" ] ||
             { echo "error: $service runs $runs, not $wanted"; return 1; }
     done
-    metadata live --since "$(cat "$run/since")" --expect "$(cat "$code/releases/$serving/.release/gate.json")" --limit "$1"
+    steady && metadata live --since "$(cat "$run/since")" --expect "$(cat "$code/releases/$serving/.release/gate.json")" --limit "$1"
 }
-reread() { metadata reparse && now >"$run/since" && truth 30; }
 
 not_drained() {
     code_of_drain=$status
@@ -184,116 +189,13 @@ not_drained() {
     finish refused
 }
 
-# What a failed deploy leaves is what was there before it.
-revert() {
-    case $way in
-        code)
-            serving=$old
-            phase 'switch back' switch "$old" && phase 'read again' reread && phase resume resume && finish reverted
-            ;;
-        restart)
-            # By the new image, which knows the new schema.
-            after=$(revision)
-            phase stop stop_airflow
-            serving=$old
-            phase 'switch back' switch "$old" || finish failed
-            if [ -n "${before:-}" ] && [ -n "$after" ] && [ "$after" != "$before" ]; then
-                # With --now nothing was paused: the copy may lack what ran since. A person decides.
-                [ "$wait" != now ] || finish failed
-                phase 'restore the backup' restore || finish failed
-            fi
-            phase start start_airflow && phase verify truth 60 && phase resume resume && finish reverted
-            ;;
-        first)
-            phase 'clean up' clean && finish reverted
-            ;;
-    esac
-    finish failed
+# One at a time. The lock is the kernel's: it ends with this script, however that ends.
+begin() {
+    exec 9>>"$home/lock"
+    if ! flock --nonblock 9; then
+        note lock failed
+        note end busy
+        exit 0
+    fi
+    printf '%s, %s' "$(now)" "$doing" >"$home/busy"
 }
-clean() {
-    volumes=--volumes
-    [ ! -e "$run/volumes" ] || volumes=
-    # shellcheck disable=SC2086 # nothing, or a flag
-    compose down $volumes --remove-orphans --timeout 20
-    rm -rf "$code/current" "$code/releases/$id"
-}
-prune() {
-    # The newest, what serves and what served before stay.
-    kept=$(find "$code/releases" -mindepth 3 -maxdepth 3 -path '*/.release/good' | sed 's,/.release/good$,,; s,.*/,,' | sort -r | head -n "$keep")
-    # Images that only these releases named: others on this machine are somebody else's.
-    gone=
-    for folder in "$code"/releases/*; do
-        case " $(echo "$kept" | tr '\n' ' ') $id $old " in
-            *" $(basename "$folder") "*) ;;
-            *)
-                gone="$gone $(sed -n 's/^export [A-Z]*_IMAGE=//p' "$folder/.release/compose" | tr '\n' ' ')"
-                rm -rf "$folder"
-                ;;
-        esac
-    done
-    used=$(sed -n 's/^export [A-Z]*_IMAGE=//p' "$code"/releases/*/.release/compose | sort -u)
-    for name in $gone; do
-        echo "$used" | grep -qxF "$name" || docker image rm "$name"
-    done
-    for file in "$home"/env/*.env; do
-        grep -qF "$(basename "$file")" "$code"/releases/*/.release/compose || rm -f "$file"
-    done
-    find "$home/deploys" -mindepth 1 -maxdepth 1 -mtime +90 -exec rm -rf {} +
-    find "$home/backups" -name '*.dump' -mtime +30 -delete 2>/dev/null
-    return 0
-}
-
-exec 9>>"$home/lock"
-if ! flock --nonblock 9; then
-    note lock failed
-    note end busy
-    exit 0
-fi
-printf '%s, deploy of %s' "$(now)" "$id" >"$home/busy"
-
-[ "$way" = code ] || phase images images || finish refused
-if [ "$way" = first ]; then
-    # Data that was there before is never removed; where nobody can tell, nothing begins.
-    volumes=$(docker volume ls --quiet --filter "label=com.docker.compose.project=$project") || finish refused
-    [ -z "$volumes" ] || : >"$run/volumes"
-    # Nothing serves yet, and the databases read their first scripts through the link.
-    phase switch switch "$id" || revert
-    phase databases start_databases || revert
-    case " $databases " in *' mysql '*) phase 'demo source' seed || revert ;; esac
-fi
-if [ "$gated" != yes ]; then
-    phase gate gate || {
-        [ "$way" = first ] && revert
-        rm -rf "$code/releases/$id"
-        finish refused
-    }
-fi
-case $way in
-    code)
-        phase drain drain || not_drained
-        phase switch switch "$id" || revert
-        phase live reread || revert
-        ;;
-    restart)
-        phase drain drain || not_drained
-        before=$(revision)
-        phase backup backup || { phase resume resume; finish failed; }
-        phase databases start_databases || revert
-        phase stop stop_airflow || revert
-        phase switch switch "$id" || revert
-        phase init init || revert
-        phase start start_airflow || revert
-        phase verify truth 60 || revert
-        ;;
-    first)
-        phase init init || revert
-        phase start start_airflow || revert
-        phase verify truth 60 || revert
-        ;;
-esac
-revision >"$code/releases/$id/.release/revision"
-: >"$code/releases/$id/.release/good"
-printf %s "$id" >"$home/good.new" && mv "$home/good.new" "$home/good"
-phase resume resume || finish failed
-phase prune prune
-finish 'done'

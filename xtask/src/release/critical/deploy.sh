@@ -1,0 +1,146 @@
+
+# A deploy: the part that must not end half-way. Beside what all tasks are given:
+#   way       first, restart or code
+#   gated     yes where the release passed its gate before
+#   dags      ids of DAGs that have to be there, with spaces between
+#   keep      how many releases stay
+# shellcheck shell=sh disable=SC2154,SC2317 # assigned before; phases are called by name
+# Airflow as it would be with the new code.
+with_new_code() {
+    new=$mount/releases/$id
+    set -- -e "PROJECT_ROOT=$new" -e "AIRFLOW__CORE__DAGS_FOLDER=$new/airflow/dags" \
+        -e "AIRFLOW__CORE__PLUGINS_FOLDER=$new/airflow/plugins" -e "PYTHONPATH=$new/etl_pipeline" \
+        -e "DBT_PROJECT_DIR=$new/dbt_dental_models" -e "DBT_PROFILES_DIR=$new/dbt_dental_models" "$@"
+    if [ "$way" = code ]; then
+        docker exec "$@"
+    else
+        compose run --rm --no-deps -T "$@"
+    fi
+}
+gate() {
+    where=airflow-init skip=
+    # Settings and the source are what they were: a clinic's server that sleeps by day stops no change of code.
+    [ "$way" != code ] || where=$(container airflow-scheduler) skip=fernet,source,analytics
+    with_new_code "$where" python "$mount/releases/$id/airflow/release/gate.py" --dags "$(echo "$dags" | tr ' ' ,)" \
+        --skip "$skip" --serve-as "$mount/releases/$id=$mount/current" >"$run/gate.json" &&
+        cp "$run/gate.json" "$code/releases/$id/.release/gate.json"
+}
+seed() { compose run --rm --no-deps -T demo-seed; }
+reread() { metadata reparse && now >"$run/since" && truth 30; }
+
+# What a failed deploy leaves is what was there before it.
+revert() {
+    case $way in
+        code)
+            serving=$old
+            phase 'switch back' switch "$old" && phase 'read again' reread && phase resume resume && finish reverted
+            ;;
+        restart)
+            phase stop stop_airflow
+            serving=$old
+            phase 'switch back' switch "$old" || finish failed
+            phase databases start_databases || finish failed
+            after=$(revision)
+            if [ -n "${before:-}" ] && [ -n "$after" ] && [ "$after" != "$before" ]; then
+                # With --now nothing was paused: the copy may lack what ran since. A person decides.
+                [ "$wait" != now ] || finish failed
+                phase 'restore the backup' restore || finish failed
+            fi
+            phase start start_airflow && phase verify truth 60 && phase resume resume && finish reverted
+            ;;
+        first)
+            phase 'clean up' clean && finish reverted
+            ;;
+    esac
+    finish failed
+}
+# Nothing was changed. A release that served before stays.
+refuse() {
+    [ "$gated" = yes ] || rm -rf "$code/releases/$id"
+    finish refused
+}
+clean() {
+    volumes=--volumes
+    [ ! -e "$run/volumes" ] || volumes=
+    # shellcheck disable=SC2086 # nothing, or a flag
+    compose down $volumes --remove-orphans --timeout 20
+    rm -rf "$code/current" "$code/releases/$id"
+}
+prune() {
+    # The newest, what serves and what served before stay.
+    kept=$(find "$code/releases" -mindepth 3 -maxdepth 3 -path '*/.release/good' | sed 's,/.release/good$,,; s,.*/,,' | sort -r | head -n "$keep")
+    # Images that only these releases named: others on this machine are somebody else's.
+    gone=
+    for folder in "$code"/releases/*; do
+        case " $(echo "$kept" | tr '\n' ' ') $id $old " in
+            *" $(basename "$folder") "*) ;;
+            *)
+                gone="$gone $(sed -n 's/^export [A-Z]*_IMAGE=//p' "$folder/.release/compose" | tr '\n' ' ')"
+                rm -rf "$folder"
+                ;;
+        esac
+    done
+    used=$(sed -n 's/^export [A-Z]*_IMAGE=//p' "$code"/releases/*/.release/compose | sort -u)
+    for name in $gone; do
+        echo "$used" | grep -qxF "$name" || docker image rm "$name"
+    done
+    for file in "$home"/env/*.env; do
+        grep -qF "$(basename "$file")" "$code"/releases/*/.release/compose || rm -f "$file"
+    done
+    # Left by an engine that was restarted.
+    docker ps --all --quiet --filter "label=com.docker.compose.project=$project" --filter label=com.docker.compose.oneoff=True \
+        --filter status=exited | xargs -r docker rm
+    find "$home/deploys" -mindepth 1 -maxdepth 1 -mtime +90 -exec rm -rf {} +
+    find "$home/backups" -name '*.dump' -mtime +30 -delete 2>/dev/null
+    return 0
+}
+
+begin
+[ "$way" = code ] || phase images images || finish refused
+if [ "$way" = first ]; then
+    # Data that was there before is never removed; where nobody can tell, nothing begins.
+    volumes=$(docker volume ls --quiet --filter "label=com.docker.compose.project=$project") || finish refused
+    [ -z "$volumes" ] || : >"$run/volumes"
+    # Nothing serves yet, and the databases read their first scripts through the link.
+    phase switch switch "$id" || revert
+    phase databases start_databases || revert
+    case " $databases " in *' mysql '*) phase 'demo source' seed || revert ;; esac
+fi
+if [ "$gated" != yes ]; then
+    phase gate gate || {
+        [ "$way" = first ] && revert
+        refuse
+    }
+fi
+case $way in
+    code)
+        phase drain drain || not_drained
+        phase switch switch "$id" || revert
+        phase live reread || revert
+        ;;
+    restart)
+        phase drain drain || not_drained
+        before=$(revision)
+        phase backup backup || {
+            phase resume resume || finish failed
+            refuse
+        }
+        phase databases start_databases || revert
+        phase stop stop_airflow || revert
+        phase switch switch "$id" || revert
+        phase init init || revert
+        phase start start_airflow || revert
+        phase verify truth 60 || revert
+        ;;
+    first)
+        phase init init || revert
+        phase start start_airflow || revert
+        phase verify truth 60 || revert
+        ;;
+esac
+revision >"$code/releases/$id/.release/revision"
+: >"$code/releases/$id/.release/good"
+printf %s "$id" >"$home/good.new" && mv "$home/good.new" "$home/good"
+phase resume resume || finish failed
+phase prune prune
+finish 'done'

@@ -1,0 +1,457 @@
+//! What can go wrong in the middle of a deploy. After each of it one release serves,
+//! no run is lost, the lock is free, and what was paused is not.
+//!
+//! `cargo xtask test faults` makes every one of them and prints the table.
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::containers::{Ran, docker_ok};
+use crate::spare::Spare;
+
+/// What strikes.
+#[derive(Debug, Clone, Copy)]
+enum Blow {
+    /// The program that asked for the deploy is killed.
+    Xtask,
+    /// Its connection is.
+    Ssh,
+    /// Packets get lost, for longer than ssh waits.
+    Network,
+    /// What runs on the host is killed.
+    Script,
+    /// The host's engine is told to end, and starts again.
+    Engine,
+    /// The host loses its power, and starts again.
+    Power,
+}
+
+/// Which of two releases serves in the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Serves {
+    Before,
+    New,
+}
+
+struct Fault {
+    name: String,
+    make: Box<dyn Fn(&Spare) -> Serves>,
+}
+
+fn fault(name: impl Into<String>, make: impl Fn(&Spare) -> Serves + 'static) -> Fault {
+    Fault {
+        name: name.into(),
+        make: Box::new(make),
+    }
+}
+
+const DEPLOY: [&str; 4] = ["deploy", "--host", "spare", "--json"];
+const STATUS: [&str; 4] = ["status", "--host", "spare", "--json"];
+/// The phases of a deploy that restarts Airflow and take long enough to be met.
+const PHASES: [&str; 7] = ["gate", "drain", "backup", "stop", "init", "start", "verify"];
+
+/// One of each kind; the others differ in the phase only.
+fn of_each_kind() -> Vec<Fault> {
+    vec![
+        fault("xtask killed in gate, code alone", |s| {
+            change_code(s);
+            struck(s, Blow::Xtask, "gate");
+            Serves::New
+        }),
+        fault("ssh cut in gate, code alone", |s| {
+            change_code(s);
+            done(&struck(s, Blow::Ssh, "gate"));
+            Serves::New
+        }),
+        fault("two deploys at once", two_at_once),
+        fault("disk full while shipping", disk_full_while_shipping),
+        fault(
+            "disk full while copying the database",
+            disk_full_while_copying,
+        ),
+        fault("power lost in stop", |s| lost(s, Blow::Power, "stop")),
+        fault(
+            "container that dies after ten seconds",
+            dies_after_ten_seconds,
+        ),
+        fault("init that fails", init_fails),
+        fault("a night in progress", a_night_in_progress),
+    ]
+}
+
+fn all() -> Vec<Fault> {
+    let mut all = of_each_kind();
+    for phase in PHASES {
+        all.push(fault(format!("xtask killed in {phase}"), move |s| {
+            change_settings(s);
+            struck(s, Blow::Xtask, phase);
+            Serves::New
+        }));
+        all.push(fault(format!("script killed in {phase}"), move |s| {
+            lost(s, Blow::Script, phase)
+        }));
+        all.push(fault(format!("power lost in {phase}"), move |s| {
+            lost(s, Blow::Power, phase)
+        }));
+    }
+    all.push(fault("network gone in start", |s| {
+        change_settings(s);
+        done(&struck(s, Blow::Network, "start"));
+        Serves::New
+    }));
+    for phase in ["backup", "start"] {
+        all.push(fault(format!("engine restarted in {phase}"), move |s| {
+            engine_restarted(s, phase)
+        }));
+    }
+    all
+}
+
+#[test]
+#[ignore = "needs the images; cargo xtask test runs it"]
+fn one_release_serves_whatever_goes_wrong() {
+    strike(&of_each_kind());
+}
+
+#[test]
+#[ignore = "takes an hour; cargo xtask test faults runs it"]
+fn every_fault() {
+    strike(&all());
+}
+
+/// Makes each fault on one host, holds what is there afterwards against what has
+/// to be, and prints the table.
+fn strike(faults: &[Fault]) {
+    let spare = Spare::furnished("containerd");
+    spare.commit();
+    let (status, first) = spare.json(&DEPLOY);
+    assert_eq!((status, first["end"].as_str()), (Some(0), Some("done")));
+    let only = std::env::var("FAULT").unwrap_or_default();
+    let mut table = Vec::new();
+    for fault in faults.iter().filter(|fault| fault.name.contains(&only)) {
+        eprintln!("── {}", fault.name);
+        let begun = Instant::now();
+        let held = catch_unwind(AssertUnwindSafe(|| {
+            let before = Stands::of(&spare);
+            let serves = (fault.make)(&spare);
+            before.held(&spare, serves);
+            serves
+        }));
+        let seconds = begun.elapsed().as_secs();
+        table.push(match held {
+            Ok(serves) => format!("✓ {:<42} {seconds:>4} s  {serves:?} serves", fault.name),
+            Err(_) => format!("✗ {:<42} {seconds:>4} s", fault.name),
+        });
+        if held.is_err() {
+            // The next one stands on a host that serves.
+            mend(&spare);
+        }
+    }
+    eprintln!("{}", table.join("\n"));
+    let wrong = table.iter().filter(|line| line.starts_with('✗')).count();
+    assert_eq!(wrong, 0, "of {} faults", table.len());
+}
+
+/// A host that serves, as it has to be found again.
+struct Stands {
+    release: String,
+    runs: Vec<String>,
+}
+
+impl Stands {
+    fn of(spare: &Spare) -> Self {
+        let (status, serves) = spare.json(&STATUS);
+        assert_eq!(status, Some(0), "{serves}");
+        Self {
+            release: serves["release"]["id"].as_str().unwrap().to_owned(),
+            runs: runs(spare),
+        }
+    }
+
+    fn held(&self, spare: &Spare, serves: Serves) {
+        settled(spare);
+        let (status, now) = spare.json(&STATUS);
+        assert_eq!((status, &now["healthy"]), (Some(0), &true.into()), "{now}");
+        assert_eq!(now["busy"], Value::Null);
+        assert_eq!(now["left_paused"], Value::Array(vec![]));
+        assert_eq!(now["good"], now["release"]["id"]);
+        assert_eq!(now["airflow"]["dags"][0]["paused"], false, "{now}");
+        let same = now["release"]["id"] == self.release.as_str();
+        assert_eq!(same, serves == Serves::Before, "{now}");
+        let runs = runs(spare);
+        assert!(
+            self.runs.iter().all(|run| runs.contains(run)),
+            "{:?} became {runs:?}",
+            self.runs
+        );
+        let left = "ls -A /srv/dental/code/incoming; \
+                    docker ps --all --quiet --filter label=com.docker.compose.oneoff=True --filter status=running";
+        let left = spare.there("ubuntu", &["sh", "-c", left]);
+        assert_eq!(left.stdout, "", "is left over");
+    }
+}
+
+/// Every run, and how it ended.
+fn runs(spare: &Spare) -> Vec<String> {
+    spare.metadata("select run_id || ' ' || state from dag_run order by 1")
+}
+
+fn change_code(spare: &Spare) {
+    let path = spare.tree().join("airflow/dags/etl_pipeline_dag.py");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(path, text + "# Another line.\n").unwrap();
+    spare.commit();
+}
+
+/// What no test looks at, in the host's settings; gives what it was.
+fn change_settings(spare: &Spare) -> String {
+    let seed = spare.setting("DEMO_SEED");
+    let next = 1 + seed.parse::<u32>().unwrap();
+    spare.set("DEMO_SEED", &next.to_string());
+    seed
+}
+
+fn done(ran: &Ran) {
+    assert_eq!(ran.status, Some(0), "{}", ran.stderr);
+}
+
+/// Until nothing holds the lock.
+fn settled(spare: &Spare) {
+    let wait = ["flock", "--wait", "600", "/srv/dental/lock", "true"];
+    done(&spare.there("ubuntu", &wait));
+}
+
+/// A deploy that goes on by itself.
+fn begin(spare: &Spare) -> Child {
+    eprintln!("$ cargo xtask {} &", DEPLOY.join(" "));
+    spare
+        .command(&DEPLOY)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn end(child: Child) -> Ran {
+    let ran = Ran::from(child.wait_with_output().unwrap());
+    eprint!("{}", ran.stderr);
+    ran
+}
+
+/// The newest of the host's own parts.
+fn newest(spare: &Spare) -> String {
+    let list = spare.there("root", &["sh", "-c", "ls /srv/dental/deploys | tail -n 1"]);
+    list.stdout.trim().to_owned()
+}
+
+/// A deploy that something happens to as soon as a phase has begun.
+fn struck(spare: &Spare, blow: Blow, phase: &str) -> Ran {
+    let before = newest(spare);
+    let mut child = begin(spare);
+    let until = format!(
+        "cd /srv/dental/deploys; n=0; \
+         until run=$(ls | tail -n 1) && [ \"$run\" != '{before}' ] && \
+            grep -qs '\"phase\":\"{phase}\",\"state\":\"begun\"' \"$run/journal\"; do \
+            n=$((n + 1)); [ $n -lt 12000 ] || exit 1; sleep 0.02; done; {}",
+        match blow {
+            Blow::Xtask | Blow::Power => "true",
+            Blow::Ssh => "pkill -KILL -u ubuntu -f sshd",
+            Blow::Network =>
+                "iptables -I INPUT -p tcp --dport 22 -j DROP; sleep 30; iptables -D INPUT 1",
+            Blow::Script => "kill -KILL -- \"-$(cat \"$run/pid\")\"",
+            Blow::Engine => "pkill -TERM -x dockerd",
+        }
+    );
+    done(&spare.there("root", &["sh", "-c", &until]));
+    match blow {
+        Blow::Xtask => child.kill().unwrap(),
+        Blow::Power => {
+            docker_ok(&["restart", "--time", "0", &spare.container]);
+            spare.ready();
+        }
+        _ => {}
+    }
+    end(child)
+}
+
+/// The host's part is ended from outside. What was served comes back by itself, or
+/// the new release does, and the next deploy goes on from there.
+fn lost(spare: &Spare, blow: Blow, phase: &str) -> Serves {
+    change_settings(spare);
+    let ran = struck(spare, blow, phase);
+    assert_eq!(ran.status, Some(1), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("the host ended it half-way"),
+        "{}",
+        ran.stderr
+    );
+    let (status, deployed) = spare.json(&DEPLOY);
+    assert_eq!(
+        (status, deployed["end"].as_str()),
+        (Some(0), Some("done")),
+        "{deployed}"
+    );
+    Serves::New
+}
+
+fn engine_restarted(spare: &Spare, phase: &str) -> Serves {
+    let seed = change_settings(spare);
+    let ran = struck(spare, Blow::Engine, phase);
+    match ran.status {
+        Some(0) => Serves::New,
+        _ => {
+            let told = ["what served before serves again", "nothing was changed"];
+            assert!(
+                told.iter().any(|told| ran.stderr.contains(told)),
+                "{}",
+                ran.stderr
+            );
+            spare.set("DEMO_SEED", &seed);
+            Serves::Before
+        }
+    }
+}
+
+fn two_at_once(spare: &Spare) -> Serves {
+    change_code(spare);
+    let first = begin(spare);
+    let busy = "n=0; until [ -e /srv/dental/busy ]; do n=$((n + 1)); [ $n -lt 3000 ] || exit 1; sleep 0.02; done";
+    done(&spare.there("root", &["sh", "-c", busy]));
+    let second = spare.xtask(&DEPLOY);
+    assert_eq!(second.status, Some(2), "{}", second.stderr);
+    assert!(
+        second.stderr.contains("the host is at work: "),
+        "{}",
+        second.stderr
+    );
+    done(&end(first));
+    Serves::New
+}
+
+/// The release's folder is on a disk with room for the files that are there, and no
+/// more.
+fn disk_full_while_shipping(spare: &Spare) -> Serves {
+    let small = "cd /srv/dental && cp -a code small && size=$(du -sk small | cut -f 1) && \
+                 mount -t tmpfs -o \"size=${size}k,uid=$(id -u ubuntu)\" tmpfs code && cp -a small/. code/ && rm -r small && \
+                 { dd if=/dev/zero of=code/filler bs=4k 2>/dev/null || true; } && chown ubuntu code";
+    done(&spare.there("root", &["sh", "-c", small]));
+    let path = spare.tree().join("etl_pipeline/etl_pipeline/big.py");
+    fs::write(
+        &path,
+        "# A long line of no meaning, in a file that has many of them.\n".repeat(9000),
+    )
+    .unwrap();
+    spare.commit();
+    let full = spare.xtask(&DEPLOY);
+    done(&spare.there("root", &["umount", "/srv/dental/code"]));
+    fs::remove_file(path).unwrap();
+    spare.commit();
+    assert_eq!(full.status, Some(1), "{}", full.stderr);
+    assert!(
+        full.stderr.contains("No space left on device"),
+        "{}",
+        full.stderr
+    );
+    Serves::Before
+}
+
+fn disk_full_while_copying(spare: &Spare) -> Serves {
+    let small = "install -d -o ubuntu -m 700 /srv/dental/backups && mount -t tmpfs -o \"size=16k,mode=700,uid=$(id -u ubuntu)\" tmpfs /srv/dental/backups";
+    done(&spare.there("root", &["sh", "-c", small]));
+    let seed = change_settings(spare);
+    let full = spare.xtask(&DEPLOY);
+    done(&spare.there("root", &["umount", "/srv/dental/backups"]));
+    assert_eq!(full.status, Some(1), "{}", full.stderr);
+    for told in ["nothing was changed", "no space left on device"] {
+        assert!(full.stderr.contains(told), "{told}: {}", full.stderr);
+    }
+    spare.set("DEMO_SEED", &seed);
+    Serves::Before
+}
+
+/// It imports, it starts, it is healthy, and then it is gone.
+fn dies_after_ten_seconds(spare: &Spare) -> Serves {
+    let (path, serves) = ("docker-compose.yml", "command: [scheduler]");
+    let dies = "command: [bash, -c, timeout 10 airflow scheduler]";
+    spare.change(path, serves, dies);
+    spare.commit();
+    let died = spare.xtask(&DEPLOY);
+    spare.change(path, dies, serves);
+    spare.commit();
+    reverted(&died);
+    Serves::Before
+}
+
+fn init_fails(spare: &Spare) -> Serves {
+    let path = spare.tree().join("airflow/bootstrap/bootstrap.py");
+    let text = fs::read_to_string(&path).unwrap();
+    let end = "    sys.exit(main())";
+    assert!(text.contains(end));
+    fs::write(
+        &path,
+        text.replace(end, "    main()\n    sys.exit(\"it does not end well\")"),
+    )
+    .unwrap();
+    spare.commit();
+    let failed = spare.xtask(&DEPLOY);
+    fs::write(&path, text).unwrap();
+    spare.commit();
+    reverted(&failed);
+    assert!(
+        failed.stderr.contains("it does not end well"),
+        "{}",
+        failed.stderr
+    );
+    Serves::Before
+}
+
+fn reverted(ran: &Ran) {
+    assert_eq!(ran.status, Some(1), "{}", ran.stderr);
+    assert!(
+        ran.stderr
+            .contains("it failed, and what served before serves again:"),
+        "{}",
+        ran.stderr
+    );
+}
+
+/// A run is active: it is told, waited for, and ends well, by one version.
+fn a_night_in_progress(spare: &Spare) -> Serves {
+    let start = "docker exec $(docker ps --quiet --filter label=com.docker.compose.service=airflow-scheduler) \
+                 airflow dags trigger etl_pipeline --conf '{\"ignore_business_hours\": true}'";
+    done(&spare.there("ubuntu", &["sh", "-c", start]));
+    change_settings(spare);
+    let refused = spare.xtask(&DEPLOY);
+    assert_eq!(refused.status, Some(2), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("of etl_pipeline is active; nothing was changed\nhint: cargo xtask deploy --host spare --wait-for-run\n"),
+        "{}",
+        refused.stderr
+    );
+    done(&spare.xtask(&[&DEPLOY[..], &["--wait-for-run", "20"]].concat()));
+    let last = runs(spare).pop().unwrap();
+    assert!(
+        last.starts_with("manual__") && last.ends_with(" success"),
+        "{last}"
+    );
+    Serves::New
+}
+
+/// Makes a host serve that a fault has left otherwise.
+fn mend(spare: &Spare) {
+    let undo = "umount /srv/dental/code; umount /srv/dental/backups; iptables -F INPUT";
+    spare.there("root", &["sh", "-c", undo]);
+    let clean = Command::new("git")
+        .args(["stash", "--include-untracked", "--quiet"])
+        .current_dir(spare.tree())
+        .status();
+    assert!(clean.unwrap().success());
+    settled(spare);
+    thread::sleep(Duration::from_secs(1));
+    spare.xtask(&[&DEPLOY[..], &["--now"]].concat());
+}
