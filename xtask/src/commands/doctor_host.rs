@@ -35,21 +35,10 @@ pub(super) fn checks(context: &Context, name: &str) -> Result<Vec<Check>> {
         format!("as {}: {system}", facts.user),
     )];
     let settings = read_settings(context, &machine, host, name);
-    let platform = platform(context);
-    let databases: Vec<String> = settings.as_ref().map_or_else(
-        |_| Vec::new(),
-        |own| own.databases().into_iter().map(str::to_owned).collect(),
-    );
-    let load = Load {
-        architecture: platform.as_deref().and_then(|p| p.split('/').nth(1)),
-        databases: &databases,
-        // The next one, beside the one to fall back to.
-        images: true,
-        address: host.web.address(),
-        without_compose: false,
-    };
-    checks.extend(fitness::checks(name, facts, &load));
-    checks.extend([rsync(name, facts), rsync_here(), folder(name, host, facts)]);
+    checks.extend(fit(context, host, name, &observed, settings.as_ref().ok()));
+    checks.push(rsync(name, facts));
+    checks.push(rsync_here());
+    checks.push(folder(name, host, facts));
     let wanted = settings
         .as_ref()
         .map_or_else(|_| Vec::new(), preflight::wanted);
@@ -74,6 +63,43 @@ pub(super) fn checks(context: &Context, name: &str) -> Result<Vec<Check>> {
 
 fn provision(name: &str) -> String {
     format!("cargo xtask provision --host {name}")
+}
+
+/// What a deploy would ask of the machine, with room for an image beside the one to
+/// fall back to.
+fn fit(
+    context: &Context,
+    host: &Host,
+    name: &str,
+    observed: &Observed,
+    settings: Option<&Settings>,
+) -> Vec<Check> {
+    let databases: Vec<String> = settings
+        .map(|settings| {
+            settings
+                .databases()
+                .into_iter()
+                .map(str::to_owned)
+                .collect()
+        })
+        .unwrap_or_default();
+    // Without an engine here nothing is built, and so nothing to compare with.
+    let platform = platform(context).ok().flatten();
+    let load = Load {
+        architecture: platform.as_deref().and_then(|p| p.split('/').nth(1)),
+        databases: &databases,
+        images: true,
+        address: host.web.address(),
+        without_compose: observed.facts.compose.is_none() && !observed.served.is_empty(),
+    };
+    fitness::checks(name, &observed.facts, &load)
+}
+
+/// For which machines the image is built here.
+fn platform(context: &Context) -> Result<Option<String>> {
+    let engine = context.engine()?;
+    let facts = image::observe(&engine, &context.workspace, &context.deploy()?)?;
+    Ok(facts.base.map(|base| base.platform))
 }
 
 fn rsync(name: &str, facts: &Facts) -> Check {
@@ -108,14 +134,6 @@ fn folder(name: &str, host: &Host, facts: &Facts) -> Check {
         )
         .fix(provision(name)),
     }
-}
-
-/// What the image that is built here is for; `None` without a base to build it on.
-fn platform(context: &Context) -> Option<String> {
-    let engine = context.engine().ok()?;
-    let deploy = context.deploy().ok()?;
-    let facts = image::observe(&engine, &context.workspace, &deploy).ok()?;
-    Some(facts.base?.platform)
 }
 
 fn read_settings(context: &Context, there: &Machine, host: &Host, name: &str) -> Result<Settings> {

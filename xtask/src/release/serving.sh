@@ -10,4 +10,4 @@ labels='{{index .Config.Labels "com.docker.compose.service"}} {{index .Config.La
 docker ps --all --quiet --no-trunc --filter "label=com.docker.compose.project=$project" | xargs -r docker inspect --format \
     "container $labels {{.Id}} {{.State.Status}} {{if .State.Health}}{{.State.Health.Status}}{{else}}-{{end}} {{.Config.Image}} {{.Image}}"
 webserver=$(docker ps --quiet --filter "label=com.docker.compose.project=$project" --filter label=com.docker.compose.service=airflow-webserver)
-[ -z "$webserver" ] || say web "$(docker port "$webserver" 8080/tcp | head -n 1)"
+[ -z "$webserver" ] || say web "$(docker port "$webserver" 8080/tcp | awk 'NR == 1 || /^127\./ { found = $0 } END { print found }')"
