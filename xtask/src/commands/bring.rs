@@ -44,7 +44,7 @@ pub(super) fn run(context: &Context, args: &cli::Push, name: &str) -> Result<()>
     let told = |arrived: Arrived| {
         if args.json {
             print_json(&json!({
-                "image": image, "host": name, "by": road.to_string(),
+                "image": image, "host": name, "road": road.to_string(),
                 "layers": arrived.layers, "bytes": arrived.bytes,
             }))
         } else {

@@ -470,7 +470,7 @@ impl Shown<'_> {
             "way": self.plan.way.name(),
             "why": self.plan.why,
             "bring": self.plan.bring,
-            "by": self.roads.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "roads": self.roads.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "old": self.plan.old,
             "release": self.wanted.release,
             "end": end,
