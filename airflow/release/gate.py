@@ -135,7 +135,7 @@ class Gate:
         engine = bootstrap.connect(METADATA_PATIENCE, tell)
         with engine.connect() as connection:
             # libpq's own word: between it and the database may be a proxy with a link of its own.
-            secure = connection.connection.info.ssl_in_use
+            secure = connection.connection.dbapi_connection.info.ssl_in_use
         if engine.url.host != OURS and not secure:
             raise GateError(
                 f"connecting to the metadata database at {engine.url.host}: it is not by TLS",

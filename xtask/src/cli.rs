@@ -112,6 +112,10 @@ pub(crate) enum Command {
     Sql(Sql),
     /// Open a shell in a service's container (default: the scheduler's)
     Shell(Shell),
+    /// Bring a host's web page to this machine, over ssh, until Ctrl-C
+    ///
+    /// It answers on this machine's loopback alone; no port is opened there.
+    Tunnel(Tunnel),
     /// Lock what a person wrote: digests of the base images, requirements
     ///
     /// Asks the registry for the digest of each base's tag and writes it into
@@ -193,6 +197,10 @@ pub(crate) struct Json {
 
 #[derive(Debug, Args)]
 pub(crate) struct Doctor {
+    /// A host of deploy.toml, instead of this machine; also before anything was
+    /// deployed there
+    #[arg(long, value_name = "NAME", conflicts_with = "fix")]
+    pub(crate) host: Option<String>,
     /// Print JSON on standard output
     #[arg(long)]
     pub(crate) json: bool,
@@ -281,12 +289,19 @@ impl ActiveRun {
     }
 }
 
-/// A command that looks at this machine's stack, or at a host's.
-#[derive(Debug, Args)]
-pub(crate) struct Status {
+/// Whose stack a command means.
+#[derive(Debug, Default, Args)]
+pub(crate) struct At {
     /// A host of deploy.toml, instead of this machine
     #[arg(long, value_name = "NAME")]
     pub(crate) host: Option<String>,
+}
+
+/// A command that looks at this machine's stack, or at a host's.
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    #[command(flatten)]
+    pub(crate) at: At,
     /// Print JSON on standard output
     #[arg(long)]
     pub(crate) json: bool,
@@ -408,6 +423,8 @@ pub(crate) struct Services {
 
 #[derive(Debug, Args)]
 pub(crate) struct Logs {
+    #[command(flatten)]
+    pub(crate) at: At,
     /// Go on showing what comes
     #[arg(short, long)]
     pub(crate) follow: bool,
@@ -421,6 +438,8 @@ pub(crate) struct Logs {
 
 #[derive(Debug, Args)]
 pub(crate) struct Nightly {
+    #[command(flatten)]
+    pub(crate) at: At,
     /// Follow the run that is queued or running, instead of starting one
     #[arg(
         long,
@@ -445,6 +464,8 @@ pub(crate) struct Nightly {
 
 #[derive(Debug, Args)]
 pub(crate) struct PassOn {
+    #[command(flatten)]
+    pub(crate) at: At,
     /// Arguments for the tool, after `--`
     #[arg(last = true)]
     pub(crate) args: Vec<String>,
@@ -461,8 +482,21 @@ pub(crate) enum Database {
     Source,
 }
 
+impl Database {
+    /// As the command line has it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Analytics => "analytics",
+            Self::Metadata => "metadata",
+            Self::Source => "source",
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Sql {
+    #[command(flatten)]
+    pub(crate) at: At,
     /// Which database
     #[arg(value_enum, default_value_t = Database::Analytics)]
     pub(crate) database: Database,
@@ -473,9 +507,24 @@ pub(crate) struct Sql {
 
 #[derive(Debug, Args)]
 pub(crate) struct Shell {
+    #[command(flatten)]
+    pub(crate) at: At,
     /// The service
     #[arg(default_value = "airflow-scheduler", value_parser = SERVICES)]
     pub(crate) service: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Tunnel {
+    /// The host's name in deploy.toml
+    #[arg(long, value_name = "NAME")]
+    pub(crate) host: String,
+    /// The port of this machine (default: the one it has there)
+    #[arg(long)]
+    pub(crate) port: Option<u16>,
+    /// Open the web page
+    #[arg(long)]
+    pub(crate) open: bool,
 }
 
 #[derive(Debug, Default, Args)]

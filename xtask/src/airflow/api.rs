@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::config::Settings;
+use crate::config::{Place, Settings};
 use crate::error::Failure;
 
 /// How long one answer may take.
@@ -22,6 +22,7 @@ pub(crate) struct Api {
     agent: ureq::Agent,
     url: String,
     authorization: String,
+    place: Place,
 }
 
 /// `GET /health`
@@ -117,6 +118,11 @@ pub(crate) struct Task {
 impl Api {
     /// The API that `.env` names, by the least-privilege user.
     pub(crate) fn new(settings: &Settings) -> Self {
+        Self::at(settings.webserver_url(), settings, Place::default())
+    }
+
+    /// The API of a stack with these settings, where this machine reaches it.
+    pub(crate) fn at(url: String, settings: &Settings, place: Place) -> Self {
         let login = format!(
             "{}:{}",
             settings.or("AIRFLOW_API_USERNAME", "xtask"),
@@ -131,9 +137,15 @@ impl Api {
             .into();
         Self {
             agent,
-            url: settings.webserver_url(),
+            url,
             authorization: format!("Basic {}", BASE64.encode(login.as_bytes())),
+            place,
         }
+    }
+
+    /// Whose it is.
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
     }
 
     /// What the webserver says of itself; needs no login.
@@ -236,7 +248,7 @@ impl Api {
             .post(format!("{}/api/v1/dags/{dag}/dagRuns", self.url))
             .header("authorization", &self.authorization)
             .send_json(json!({ "conf": conf }));
-        read(what, &self.url, response)
+        self.read(what, response)
     }
 
     /// The log of one try of a task, as text.
@@ -252,8 +264,8 @@ impl Api {
             .header("authorization", &self.authorization)
             .header("accept", "text/plain")
             .call();
-        let mut response = response
-            .map_err(|error| unreachable_at(&self.url, "read the task's log", error.into()))?;
+        let mut response =
+            response.map_err(|error| self.unreachable("read the task's log", error.into()))?;
         anyhow::ensure!(
             response.status().is_success(),
             "failed to read the task's log: Airflow answers {}",
@@ -271,48 +283,64 @@ impl Api {
             .get(format!("{}{path}", self.url))
             .header("authorization", &self.authorization)
             .call();
-        read(what, &self.url, response)
+        self.read(what, response)
     }
-}
 
-fn read<T: DeserializeOwned>(
-    what: &str,
-    url: &str,
-    response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
-) -> Result<T> {
-    let mut response = response.map_err(|error| unreachable_at(url, what, error.into()))?;
-    let status = response.status().as_u16();
-    if response.status().is_success() {
-        return response
-            .body_mut()
-            .read_json()
-            .with_context(|| format!("failed to {what}: Airflow's answer is no JSON that fits"));
+    fn read<T: DeserializeOwned>(
+        &self,
+        what: &str,
+        response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    ) -> Result<T> {
+        let mut response = response.map_err(|error| self.unreachable(what, error.into()))?;
+        let status = response.status().as_u16();
+        if response.status().is_success() {
+            return response.body_mut().read_json().with_context(|| {
+                format!("failed to {what}: Airflow's answer is no JSON that fits")
+            });
+        }
+        let body: Value = response.body_mut().read_json().unwrap_or_default();
+        let said = body["detail"]
+            .as_str()
+            .or_else(|| body["title"].as_str())
+            .unwrap_or("no reason given");
+        let failure = Failure::tool(format!(
+            "failed to {what}: Airflow answers {status}, {said}"
+        ));
+        let place = &self.place;
+        Err(match status {
+            401 => failure.hint(format!(
+                "AIRFLOW_API_PASSWORD in {} is not the one that Airflow knows; {} sets it",
+                place.host().map_or(".env", |_| "its settings"),
+                place.init()
+            )),
+            403 => failure.hint(format!(
+                "{} gives the API user its role again",
+                place.init()
+            )),
+            404 => failure.hint(place.command("status")),
+            _ => failure.hint(format!("{} airflow-webserver", place.command("logs"))),
+        }
+        .into())
     }
-    let body: Value = response.body_mut().read_json().unwrap_or_default();
-    let said = body["detail"]
-        .as_str()
-        .or_else(|| body["title"].as_str())
-        .unwrap_or("no reason given");
-    let failure = Failure::tool(format!(
-        "failed to {what}: Airflow answers {status}, {said}"
-    ));
-    Err(match status {
-        401 => failure.hint(
-            "AIRFLOW_API_PASSWORD in .env is not the one that Airflow knows; \
-             cargo xtask init sets it",
-        ),
-        403 => failure.hint("cargo xtask init gives the API user its role again"),
-        404 => failure.hint("cargo xtask status"),
-        _ => failure.hint("cargo xtask logs airflow-webserver"),
-    }
-    .into())
-}
 
-fn unreachable_at(url: &str, what: &str, error: anyhow::Error) -> anyhow::Error {
-    Failure::tool(format!("failed to {what}: nothing answers at {url}"))
-        .hint("cargo xtask up; where that does not mend it: cargo xtask down, then up again")
-        .because(error)
-        .into()
+    fn unreachable(&self, what: &str, error: anyhow::Error) -> anyhow::Error {
+        let place = &self.place;
+        let (at, hint) = match place.host() {
+            Some(host) => (
+                format!("{host}'s web page"),
+                format!("{}; it says what runs", place.command("status")),
+            ),
+            None => (
+                self.url.clone(),
+                "cargo xtask up; where that does not mend it: cargo xtask down, then up again"
+                    .to_owned(),
+            ),
+        };
+        Failure::tool(format!("failed to {what}: nothing answers at {at}"))
+            .hint(hint)
+            .because(error)
+            .into()
+    }
 }
 
 /// A run id holds `+` and `:`.

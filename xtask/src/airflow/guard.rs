@@ -7,6 +7,8 @@
 use jiff::civil::{Time, time};
 use jiff::{Timestamp, Zoned};
 
+use crate::config::Place;
+
 /// The clinic's clock, which the rule goes by.
 pub(super) const ZONE: &str = "America/Chicago";
 /// `CLOSES` in window.py: from here on the source belongs to the practice.
@@ -18,8 +20,13 @@ const SWITCH: &str = "ETL_ALLOW_BUSINESS_HOURS_OVERRIDE";
 
 /// What the guard would say at `now` to a run that a person starts. `asked`:
 /// whether it asks to ignore business hours; `permitted`: whether the container
-/// lets it. `None` where this machine does not know the clinic's zone.
-pub(crate) fn foretell(now: Timestamp, asked: bool, permitted: bool) -> Option<String> {
+/// lets it; `place`: whose run it is. `None` where this machine does not know the clinic's zone.
+pub(crate) fn foretell(
+    now: Timestamp,
+    asked: bool,
+    permitted: bool,
+    place: &Place,
+) -> Option<String> {
     let local = now.in_tz(ZONE).ok()?;
     let clock = local.strftime("%a %H:%M %Z");
     if !in_business_hours(&local) {
@@ -37,7 +44,11 @@ pub(crate) fn foretell(now: Timestamp, asked: bool, permitted: bool) -> Option<S
         OPENS.strftime("%H:%M")
     );
     Some(if asked {
-        format!("{refusal};\n  an exception needs {SWITCH}=true in .env, then cargo xtask up")
+        let settings = place.host().map_or(".env", |_| "its settings");
+        format!(
+            "{refusal};\n  an exception needs {SWITCH}=true in {settings}, then {}",
+            place.up()
+        )
     } else {
         refusal
     })
@@ -87,7 +98,7 @@ mod tests {
                 "the guard would let it start: outside business hours (Wed 21:00 CDT)".to_owned(),
             ),
         ] {
-            let told = foretell(at.parse().unwrap(), asked, permitted);
+            let told = foretell(at.parse().unwrap(), asked, permitted, &Place::default());
             assert_eq!(told.as_deref(), Some(said.as_str()));
         }
     }

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::api::Api;
+use crate::config::Place;
 use crate::error::Failure;
 
 const POLL: Duration = Duration::from_millis(500);
@@ -103,13 +104,17 @@ impl Truth {
     }
 
     /// What does not hold, as a failure.
-    pub(crate) fn failure(&self) -> Failure {
+    pub(crate) fn failure(&self, place: &Place) -> Failure {
         if let Some((file, trace)) = self.import_errors.first() {
             return Failure::user(format!(
                 "failed to import {file}:\n  | {}",
                 trace.replace('\n', "\n  | ")
             ))
-            .hint("mend the file; Airflow reads it again within 30 s: cargo xtask status");
+            .hint(match place.host() {
+                Some(_) => format!("mend the file, then: {}", place.up()),
+                None => "mend the file; Airflow reads it again within 30 s: cargo xtask status"
+                    .to_owned(),
+            });
         }
         let (message, service) = if !self.metadata {
             (
@@ -128,7 +133,7 @@ impl Truth {
                 "airflow-scheduler",
             )
         };
-        Failure::tool(message).hint(format!("cargo xtask logs {service}"))
+        Failure::tool(message).hint(format!("{} {service}", place.command("logs")))
     }
 }
 
@@ -157,7 +162,7 @@ pub(crate) fn wait_for_truth(
                             started.elapsed(),
                         )) =>
             {
-                return Err(truth.failure().into());
+                return Err(truth.failure(api.place()).into());
             }
             Err(error) if started.elapsed() > limit => return Err(error),
             _ => thread::sleep(POLL),
@@ -256,7 +261,7 @@ mod tests {
         ];
         for (truth, message) in cases {
             assert!(!truth.holds());
-            assert_eq!(truth.failure().to_string(), message);
+            assert_eq!(truth.failure(&Place::default()).to_string(), message);
         }
     }
 

@@ -209,7 +209,7 @@ fn target<'a>(context: &Context, deploy: &'a Deploy, name: &'a str) -> Result<Ta
 }
 
 /// Settings and secrets of a host, from where deploy.toml says.
-fn env_text(context: &Context, there: &Machine, host: &Host) -> Result<String> {
+pub(super) fn env_text(context: &Context, there: &Machine, host: &Host) -> Result<String> {
     match host.env_source()? {
         EnvSource::File(file) => {
             let path = context.workspace.root().join(file);

@@ -6,21 +6,20 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use super::exit_code;
+use super::running::Running;
 use crate::cli;
 use crate::context::Context;
 use crate::error::Failure;
+use crate::exec::{Machine, Step};
 
 pub(crate) fn run(context: &Context, args: &cli::Logs) -> Result<ExitCode> {
-    let settings = context.settings()?;
-    let engine = context.engine()?;
-    let stack = context.stack(&engine, &settings)?;
-    let containers = stack.containers()?;
-    if containers.is_empty() {
+    let stack = Running::of(context, args.at.host.as_deref())?;
+    if !stack.is_there() {
         return Err(Failure::user(format!(
             "failed to read the logs: {} has no containers",
-            settings.project()
+            stack.settings.project()
         ))
-        .hint("cargo xtask up")
+        .hint(stack.place.up())
         .into());
     }
     let tail = args.tail.to_string();
@@ -33,9 +32,38 @@ pub(crate) fn run(context: &Context, args: &cli::Logs) -> Result<ExitCode> {
         arguments.push("--follow");
     }
     arguments.extend(args.services.iter().map(String::as_str));
-    let step = stack.compose("read the logs", &arguments);
-    let status = context.machine.hand_over_lines(&step, is_news)?;
+    let mut step = stack.compose("read the logs", &arguments);
+    if args.follow && stack.place.host().is_some() {
+        step = while_heard(stack.machine(), &step);
+    }
+    let status = stack.machine().hand_over_lines(&step, news)?;
     Ok(exit_code(status))
+}
+
+/// The step in a group of its own that is ended with its standard input: a step that
+/// nobody listens to any more learns of it only when it has something to say.
+fn while_heard(machine: &Machine, step: &Step) -> Step {
+    let (sh, line) = (machine.sh(), step.line());
+    Step::new(
+        step.what(),
+        xshell::cmd!(sh, "sh -c {WHILE_HEARD} logs {line}"),
+    )
+}
+
+const WHILE_HEARD: &str = r#"exec 3<&0
+setsid sh -c "$1" </dev/null 3<&- & logs=$!
+setsid sh -c 'cat; kill -- "-$1"' heard "$logs" <&3 3<&- >/dev/null 2>&1 & heard=$!
+exec 3<&-
+wait "$logs"; status=$?
+kill -- "-$heard" 2>/dev/null
+exit "$status""#;
+
+/// `docker compose` 2.26 clears the line before each of its own, even in a file.
+const CLEARED: &str = "\x1b[2K";
+
+/// What is worth showing of a line.
+fn news(line: &str) -> Option<&str> {
+    is_news(line).then(|| line.strip_prefix(CLEARED).unwrap_or(line))
 }
 
 /// Not the healthchecks of webserver and scheduler, which come from inside their
@@ -60,5 +88,6 @@ mod tests {
         assert!(is_news(&line("127.0.0.1", "/health", 500)));
         assert!(is_news(&line("172.18.0.1", "/health", 200)));
         assert!(is_news(&line("127.0.0.1", "/home", 200)));
+        assert_eq!(news("\x1b[2Kpostgres-1  | x\n"), Some("postgres-1  | x\n"));
     }
 }

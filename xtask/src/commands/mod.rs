@@ -8,6 +8,7 @@ mod bring;
 mod build;
 mod deploy;
 mod doctor;
+mod doctor_host;
 mod down;
 mod env;
 mod hash;
@@ -24,11 +25,13 @@ mod push;
 mod releases;
 mod restart;
 mod rollback;
+mod running;
 mod shell;
 mod sql;
 mod status;
 mod status_host;
 mod test;
+mod tunnel;
 mod up;
 mod verify;
 mod why;
@@ -55,6 +58,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Sql(args) => return sql::run(&context, &args),
         Command::Shell(args) => return shell::run(&context, &args),
         Command::Logs(args) => return logs::run(&context, &args),
+        Command::Tunnel(args) => return tunnel::run(&context, &args),
         Command::Status(args) => return status::run(&context, &args),
         Command::Env(args) => env::run(&context, &args),
         Command::Build(args) => build::run(&context, &args),

@@ -7,29 +7,34 @@ use anyhow::Result;
 use jiff::Timestamp;
 use serde_json::json;
 
+use super::running::Running;
 use super::{print_json, status};
 use crate::airflow::{Api, DagRun, Essence, Follow, Outcome, Truth, follow, foretell};
 use crate::cli;
-use crate::config::Settings;
+use crate::config::{Place, Settings};
 use crate::context::Context;
 use crate::error::Failure;
 use crate::exec::LastWord;
 
 /// Lines of a failed task's log that are shown.
 const LOG_LINES: usize = 25;
+
 /// The command that comes back to a run that goes on.
-const FOLLOW: &str = "cargo xtask nightly --follow";
+fn follow_command(place: &Place) -> String {
+    format!("{} --follow", place.command("nightly"))
+}
 
 pub(crate) fn run(context: &Context, args: &cli::Nightly) -> Result<ExitCode> {
     let deploy = context.deploy()?;
-    let settings = context.settings()?;
-    let api = Api::new(&settings);
+    let stack = Running::of(context, args.at.host.as_deref())?;
+    let way = stack.web(None)?;
+    let api = stack.api(&way);
     let dag = &deploy.airflow.nightly;
     let truth = Truth::read(&api, &deploy.airflow.dags)?;
     let run = if args.follow {
         Some(join(context, &api, dag, &truth)?)
     } else {
-        start(context, &api, &settings, dag, &truth, args)?
+        start(context, &api, &stack.settings, dag, &truth, args)?
     };
     let Some(run) = run else {
         return Ok(ExitCode::SUCCESS);
@@ -38,10 +43,11 @@ pub(crate) fn run(context: &Context, args: &cli::Nightly) -> Result<ExitCode> {
         if args.follow { "following" } else { "started" },
         run.dag_run_id.as_str(),
     );
-    context.term.say(&format!(
-        "{verb} {run}; see {}/dags/{dag}/grid",
-        settings.webserver_url()
-    ));
+    let page = match stack.place.host() {
+        Some(_) => stack.place.command("tunnel"),
+        None => format!("{}/dags/{dag}/grid", stack.settings.webserver_url()),
+    };
+    context.term.say(&format!("{verb} {run}; see {page}"));
     if args.no_wait {
         return Ok(ExitCode::SUCCESS);
     }
@@ -59,20 +65,26 @@ pub(crate) fn run(context: &Context, args: &cli::Nightly) -> Result<ExitCode> {
 
 /// The run that is active.
 fn join(context: &Context, api: &Api, dag: &str, truth: &Truth) -> Result<DagRun> {
+    let place = api.place();
     let Some(run) = active(api, dag)? else {
         return Err(
             Failure::user("failed to follow a run: none is queued or running")
-                .hint("cargo xtask nightly starts one; cargo xtask status tells of the last")
+                .hint(format!(
+                    "{} starts one; {} tells of the last",
+                    place.command("nightly"),
+                    place.command("status")
+                ))
                 .into(),
         );
     };
     // What stops a run from going on does not stop anyone from looking.
     if !truth.holds() {
-        context.term.warn(&truth.failure().to_string());
+        context.term.warn(&truth.failure(place).to_string());
     }
     if truth.paused.iter().any(|paused| paused == dag) {
         context.term.warn(&format!(
-            "{dag} is paused; the run goes on after: cargo xtask airflow -- dags unpause {dag}"
+            "{dag} is paused; the run goes on after: {} -- dags unpause {dag}",
+            place.command("airflow")
         ));
     }
     Ok(run)
@@ -88,12 +100,15 @@ fn start(
     args: &cli::Nightly,
 ) -> Result<Option<DagRun>> {
     if !truth.holds() {
-        return Err(truth.failure().into());
+        return Err(truth.failure(api.place()).into());
     }
     if truth.paused.iter().any(|paused| paused == dag) {
         return Err(
             Failure::user(format!("failed to start the run: {dag} is paused"))
-                .hint(format!("cargo xtask airflow -- dags unpause {dag}"))
+                .hint(format!(
+                    "{} -- dags unpause {dag}",
+                    api.place().command("airflow")
+                ))
                 .into(),
         );
     }
@@ -102,7 +117,7 @@ fn start(
             .tasks(dag, &active.dag_run_id)?
             .iter()
             .any(|task| task.state.as_deref() == Some("up_for_reschedule"));
-        return Err(is_active(&active, waits).into());
+        return Err(is_active(&active, waits, api.place()).into());
     }
     let conf = json!({
         "ignore_business_hours": args.ignore_business_hours,
@@ -113,8 +128,9 @@ fn start(
         context
             .term
             .say(&format!("would start {dag} with {conf}{follow}"));
+        let (now, asked) = (Timestamp::now(), args.ignore_business_hours);
         let permitted = settings.or("ETL_ALLOW_BUSINESS_HOURS_OVERRIDE", "false") == "true";
-        if let Some(word) = foretell(Timestamp::now(), args.ignore_business_hours, permitted) {
+        if let Some(word) = foretell(now, asked, permitted, api.place()) {
             context.term.say(&word);
         }
         return Ok(None);
@@ -123,7 +139,10 @@ fn start(
 }
 
 fn watch(context: &Context, api: &Api, dag: &str, run: &str) -> Result<Outcome> {
-    let _word = LastWord::set(format!("stopped watching; the run goes on: {FOLLOW}"));
+    let _word = LastWord::set(format!(
+        "stopped watching; the run goes on: {}",
+        follow_command(api.place())
+    ));
     if context.term.is_live() {
         context
             .term
@@ -135,7 +154,12 @@ fn watch(context: &Context, api: &Api, dag: &str, run: &str) -> Result<Outcome> 
         run,
         plan: &plan,
     };
-    follow(api, &context.machine, &what)
+    follow(api, &context.machine, &what).map_err(|error| {
+        Failure::tool("failed to watch the run, which goes on")
+            .hint(follow_command(api.place()))
+            .because(error)
+            .into()
+    })
 }
 
 /// The run that is queued or running, if one is.
@@ -146,7 +170,7 @@ fn active(api: &Api, dag: &str) -> Result<Option<DagRun>> {
         .find(|run| ["queued", "running"].contains(&run.state.as_str())))
 }
 
-fn is_active(run: &DagRun, waits: bool) -> Failure {
+fn is_active(run: &DagRun, waits: bool, place: &Place) -> Failure {
     let since = run.start_date.as_deref().map_or_else(
         || "not yet started".to_owned(),
         |at| format!("since {}", status::central(at)),
@@ -162,13 +186,15 @@ fn is_active(run: &DagRun, waits: bool) -> Failure {
     ));
     if waits {
         return failure.hint(format!(
-            "let it wait ({FOLLOW});\n\
+            "let it wait ({});\n\
              or, where ETL_ALLOW_BUSINESS_HOURS_OVERRIDE=true, let it start within 5 minutes:\n\
-             cargo xtask airflow -- variables set ignore_business_hours true\n\
-             and afterwards: cargo xtask airflow -- variables delete ignore_business_hours"
+             {airflow} -- variables set ignore_business_hours true\n\
+             and afterwards: {airflow} -- variables delete ignore_business_hours",
+            follow_command(place),
+            airflow = place.command("airflow")
         ));
     }
-    failure.hint(FOLLOW)
+    failure.hint(follow_command(place))
 }
 
 fn show_failure(context: &Context, api: &Api, dag: &str, outcome: &Outcome) {
@@ -233,13 +259,18 @@ mod tests {
             start_date: Some("2026-11-23T03:00:00+00:00".into()),
             end_date: None,
         };
+        let (here, there) = (Place::default(), Place::of(Some("ec2")));
         let since = "since Sun 2026-11-22 21:00 CST, and only one may be active";
         let lead = "error: failed to start a run: manual__1 is";
         assert_eq!(
-            show(&is_active(&run, false).into()).text,
+            show(&is_active(&run, false, &here).into()).text,
             format!("{lead} running {since}\nhint: cargo xtask nightly --follow\n")
         );
-        let waiting = show(&is_active(&run, true).into()).text;
+        assert_eq!(
+            show(&is_active(&run, false, &there).into()).text,
+            format!("{lead} running {since}\nhint: cargo xtask nightly --host ec2 --follow\n")
+        );
+        let waiting = show(&is_active(&run, true, &here).into()).text;
         let expected = format!(
             "{lead} waiting for the night {since}\nhint: let it wait (cargo xtask nightly --follow);\n"
         );

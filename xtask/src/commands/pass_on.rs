@@ -6,13 +6,12 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use super::{exit_code, phases};
+use super::exit_code;
+use super::running::Running;
 use crate::cli::PassOn;
 use crate::config::Store;
 use crate::context::Context;
 use crate::error::Failure;
-use crate::image;
-use crate::stack::Stack;
 
 pub(crate) fn etl(context: &Context, args: &PassOn) -> Result<ExitCode> {
     pass_on(
@@ -33,41 +32,41 @@ pub(crate) fn airflow(context: &Context, args: &PassOn) -> Result<ExitCode> {
 
 /// In a container of its own: only it has the account that may write.
 pub(crate) fn demo(context: &Context, args: &PassOn) -> Result<ExitCode> {
-    let deploy = context.deploy()?;
-    let settings = context.settings()?;
-    if settings.source() == Store::External {
+    let stack = Running::with_images(context, args.at.host.as_deref())?;
+    if stack.settings.source() == Store::External {
+        let whose = stack
+            .place
+            .host()
+            .map_or(".env says", |_| "its settings say");
         return Err(Failure::user(
             "failed to find a demo source: OPENDENTAL_SOURCE_HOST names a real one",
         )
-        .hint("the demo runs where .env says OPENDENTAL_SOURCE_HOST=mysql")
+        .hint(format!(
+            "the demo runs where {whose} OPENDENTAL_SOURCE_HOST=mysql"
+        ))
         .into());
     }
-    let engine = context.engine()?;
-    let facts = image::observe(&engine, &context.workspace, &deploy)?;
-    let images = phases::images(context, &engine, &deploy, &facts)?;
-    let stack = Stack::open(&engine, &settings, images)?;
-    context.running(&stack, "mysql")?;
-    let mut command = vec!["python", "-m", "opendental_demo"];
-    command.extend(args.args.iter().map(String::as_str));
-    if args.args.is_empty() {
-        command.push("--help");
-    }
+    stack.container("mysql")?;
+    let command = command(&["python", "-m", "opendental_demo"], args);
     let step = stack.run_once("run the demo source", "demo-seed", &command);
-    Ok(exit_code(context.machine.hand_over(&step)?))
+    Ok(exit_code(stack.machine().hand_over(&step)?))
 }
 
 fn pass_on(context: &Context, what: &str, tool: &[&str], args: &PassOn) -> Result<ExitCode> {
-    let settings = context.settings()?;
-    let engine = context.engine()?;
-    let stack = context.stack(&engine, &settings)?;
-    let container = context.running(&stack, "airflow-scheduler")?;
+    let stack = Running::of(context, args.at.host.as_deref())?;
+    let command = command(tool, args);
+    let step = stack.exec(what, "airflow-scheduler", on_terminal(), &command)?;
+    Ok(exit_code(stack.machine().hand_over(&step)?))
+}
+
+/// What was asked of the tool, or its help.
+fn command<'a>(tool: &[&'a str], args: &'a PassOn) -> Vec<&'a str> {
     let mut command = tool.to_vec();
     command.extend(args.args.iter().map(String::as_str));
     if args.args.is_empty() {
         command.push("--help");
     }
-    let step = stack.exec(what, &container, on_terminal(), &command);
-    Ok(exit_code(context.machine.hand_over(&step)?))
+    command
 }
 
 /// Whether a person sits at both ends.

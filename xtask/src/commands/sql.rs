@@ -1,71 +1,62 @@
-//! `sql`: the databases' own prompts, in containers, so that this machine needs
-//! no client.
+//! `sql`: the databases' own prompts, in containers, so that no machine needs a
+//! client.
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use percent_encoding::percent_decode_str;
 
-use super::{exit_code, pass_on, phases};
+use super::running::Running;
+use super::{exit_code, pass_on};
 use crate::cli::{self, Database};
 use crate::config::{Settings, Store};
 use crate::context::Context;
 use crate::error::Failure;
 use crate::exec::Step;
-use crate::image;
-use crate::stack::Stack;
+
+const WHAT: &str = "open the database";
 
 pub(crate) fn run(context: &Context, args: &cli::Sql) -> Result<ExitCode> {
-    let deploy = context.deploy()?;
-    let settings = context.settings()?;
-    let engine = context.engine()?;
-    let facts = image::observe(&engine, &context.workspace, &deploy)?;
-    let images = phases::images(context, &engine, &deploy, &facts)?;
-    let stack = Stack::open(&engine, &settings, images)?;
-    let login = Login::of(args.database, &settings)?;
-    let client = login.client(args.command.as_deref());
-    let client: Vec<&str> = client.iter().map(String::as_str).collect();
-    let what = "open the database";
-    let certificates = context.workspace.root().join("airflow/certs");
-    let step = if login.store == Store::Ours {
-        let container = context.running(&stack, login.service)?;
-        let tty = pass_on::on_terminal() && args.command.is_none();
-        exec_with_password(&stack, &container, tty, &login, &client)
-    } else {
-        stack
-            .compose(
-                what,
-                &["run", "--rm", "--no-deps", "-e", login.password_variable],
-            )
-            .arg("--volume")
-            .arg(format!("{}:/opt/airflow/certs:ro", certificates.display()))
-            .args(["--entrypoint", client[0], login.service])
-            .args(client[1..].iter().copied())
-            .secret(login.password_variable, &login.password)
+    let stack = Running::with_images(context, args.at.host.as_deref())?;
+    let login = Login::of(args.database, &stack.settings)?;
+    let statement = args.command.as_deref();
+    let terminal = pass_on::on_terminal() && statement.is_none();
+    let step = match (login.store, stack.place.host()) {
+        (Store::Ours, _) => {
+            let command = login.in_its_container(statement);
+            let command: Vec<&str> = command.iter().map(String::as_str).collect();
+            stack.exec(WHAT, login.service, terminal, &command)?
+        }
+        (Store::External, None) => elsewhere(context, &stack, &login, statement),
+        // A host has no image with the client of a database that it does not run.
+        (Store::External, Some(_)) => {
+            let script = "exec python \"$PROJECT_ROOT/airflow/release/sql.py\" \"$@\"";
+            let mut command = vec!["sh", "-c", script, "sql", args.database.name()];
+            command.extend(statement);
+            stack.exec(WHAT, "airflow-scheduler", terminal, &command)?
+        }
     };
-    Ok(exit_code(context.machine.hand_over(&step)?))
+    Ok(exit_code(stack.machine().hand_over(&step)?))
 }
 
-/// `docker exec -e NAME` takes the value from its own environment: the password
-/// is on no argv.
-fn exec_with_password(
-    stack: &Stack<'_>,
-    container: &str,
-    tty: bool,
+/// A client for a server elsewhere, in a container of its own. `-e NAME` takes the
+/// value from Compose's own environment: the password is on no argv.
+fn elsewhere(
+    context: &Context,
+    stack: &Running<'_>,
     login: &Login,
-    client: &[&str],
+    statement: Option<&str>,
 ) -> Step {
-    let docker = stack.engine().docker();
-    let flags = if tty { "-it" } else { "-i" };
+    let client = login.client(statement);
+    let certificates = context.workspace.root().join("airflow/certs");
     let variable = login.password_variable;
-    Step::new(
-        "open the database",
-        xshell::cmd!(
-            stack.engine().sh(),
-            "{docker} exec {flags} -e {variable} {container} {client...}"
-        ),
-    )
-    .secret(variable, &login.password)
+    stack
+        .compose(WHAT, &["run", "--rm", "--no-deps", "-e", variable])
+        .arg("--volume")
+        .arg(format!("{}:/opt/airflow/certs:ro", certificates.display()))
+        .args(["--entrypoint", &client[0], login.service])
+        .args(&client[1..])
+        .secret(variable, &login.password)
 }
 
 /// How to reach one database.
@@ -73,7 +64,10 @@ fn exec_with_password(
 struct Login {
     store: Store,
     service: &'static str,
+    /// Where the client looks for the password.
     password_variable: &'static str,
+    /// Where the environment of the service's container has it.
+    password_there: &'static str,
     host: String,
     port: String,
     user: String,
@@ -102,6 +96,7 @@ impl Login {
                 store: settings.analytics(),
                 service: "postgres",
                 password_variable: "PGPASSWORD",
+                password_there: "POSTGRES_ANALYTICS_PASSWORD",
                 host: local(
                     settings.analytics(),
                     own("POSTGRES_ANALYTICS_HOST", "postgres"),
@@ -123,6 +118,7 @@ impl Login {
                 store: settings.source(),
                 service: "mysql",
                 password_variable: "MYSQL_PWD",
+                password_there: "OPENDENTAL_SOURCE_PASSWORD",
                 host: local(settings.source(), own("OPENDENTAL_SOURCE_HOST", "mysql")),
                 port: match settings.source() {
                     Store::Ours => "3306".to_owned(),
@@ -161,6 +157,7 @@ impl Login {
             store,
             service: "postgres",
             password_variable: "PGPASSWORD",
+            password_there: "AIRFLOW_DB_PASSWORD",
             host: match store {
                 Store::Ours => "127.0.0.1".to_owned(),
                 Store::External => host.to_owned(),
@@ -174,6 +171,15 @@ impl Login {
                 ca: decode(parameter(query, "sslrootcert")),
             },
         })
+    }
+
+    /// The client in the container of its own server, which knows the password.
+    fn in_its_container(&self, statement: Option<&str>) -> Vec<String> {
+        let (to, from) = (self.password_variable, self.password_there);
+        let script = format!("export {to}=\"${from}\"; exec \"$@\"");
+        let mut words = ["sh", "-c", &script, "sql"].map(str::to_owned).to_vec();
+        words.extend(self.client(statement));
+        words
     }
 
     /// The client's argv.
@@ -293,6 +299,28 @@ mod tests {
                 "--ssl",
                 "opendental"
             ]
+        );
+    }
+
+    #[test]
+    fn the_password_of_our_own_server_is_on_no_argv() {
+        let text = "POSTGRES_ANALYTICS_PASSWORD=hunter2hunter2\nOPENDENTAL_SOURCE_PASSWORD=x\n";
+        let argv = login(Database::Analytics, text).in_its_container(Some("select 1"));
+        assert_eq!(
+            argv[..5],
+            [
+                "sh",
+                "-c",
+                "export PGPASSWORD=\"$POSTGRES_ANALYTICS_PASSWORD\"; exec \"$@\"",
+                "sql",
+                "psql"
+            ]
+        );
+        assert!(!argv.iter().any(|word| word.contains("hunter2")));
+        let argv = login(Database::Source, text).in_its_container(None);
+        assert_eq!(
+            argv[2],
+            "export MYSQL_PWD=\"$OPENDENTAL_SOURCE_PASSWORD\"; exec \"$@\""
         );
     }
 

@@ -90,7 +90,7 @@ impl Run {
 }
 
 pub(crate) fn run(context: &Context, args: &cli::Status) -> Result<ExitCode> {
-    if let Some(host) = &args.host {
+    if let Some(host) = &args.at.host {
         return status_host::run(context, host, args.json);
     }
     let deploy = context.deploy()?;

@@ -42,20 +42,48 @@ pub(super) fn run(context: &Context, name: &str, as_json: bool) -> Result<ExitCo
 }
 
 fn is_healthy(observed: &Observed, dags: &[String]) -> bool {
+    observed.serving().is_some() && ailments(observed, dags).is_empty()
+}
+
+/// What is wrong with what serves, a line each.
+pub(super) fn ailments(observed: &Observed, dags: &[String]) -> Vec<String> {
+    let mut wrong = Vec::new();
     let Some(serving) = observed.serving() else {
-        return false;
+        return wrong;
     };
-    let airflow = observed.state.as_ref().is_some_and(|state| {
-        state.heartbeat.is_some_and(|age| age < DEAD)
-            && state.import_errors.is_empty()
-            && dags.iter().all(|id| state.dags.iter().any(|d| d.id == *id))
-    });
-    let up = |name: &str| observed.service(name).is_some_and(|s| s.is_up());
-    airflow
-        && observed.good == observed.current
-        && observed.paused.is_empty()
-        && release::AIRFLOW.into_iter().all(up)
-        && serving.databases.iter().all(|name| up(name))
+    if observed.good != observed.current && observed.busy.is_none() {
+        wrong.push("the last deploy did not come to its end".to_owned());
+    }
+    if !observed.paused.is_empty() {
+        let dags = observed.paused.join(", ");
+        wrong.push(format!("a deploy left paused: {dags}"));
+    }
+    let databases = serving.databases.iter().map(String::as_str);
+    for name in release::AIRFLOW.into_iter().chain(databases) {
+        match observed.service(name) {
+            Some(served) if served.is_up() => {}
+            Some(served) => wrong.push(format!("{name} is {}", served.condition())),
+            None => wrong.push(format!("{name} is not there")),
+        }
+    }
+    let Some(state) = &observed.state else {
+        wrong.push("no scheduler answers".to_owned());
+        return wrong;
+    };
+    match state.heartbeat {
+        Some(age) if age < DEAD => {}
+        Some(age) => wrong.push(format!("the scheduler was last heard of {age:.0} s ago")),
+        None => wrong.push("the scheduler was never heard of".to_owned()),
+    }
+    for error in &state.import_errors {
+        wrong.push(format!("{} cannot be imported", error.file));
+    }
+    for id in dags {
+        if !state.dags.iter().any(|dag| dag.id == *id) {
+            wrong.push(format!("there is no DAG {id}"));
+        }
+    }
+    wrong
 }
 
 fn table(name: &str, observed: &Observed) -> String {

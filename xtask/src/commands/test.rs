@@ -40,15 +40,23 @@ pub(crate) fn run(context: &Context, args: &cli::Test) -> Result<()> {
     if let Some(image) = image {
         // What has the last word on a stack comes first: --within may leave out the rest.
         python(context, &image, &mut report);
-        for (what, usual, test) in [
-            ("one night, end to end", 380, "night"),
-            ("deploy, to a real host", 480, "deploy"),
-            ("hosts, over ssh", 300, "hosts"),
-            ("image, to real registries", 90, "push"),
+        for (what, usual, test, chapter) in [
+            ("one night, end to end", 380, "night", ""),
+            ("deploy, changes and rollback", 240, "deploy", "life::"),
+            ("deploy, one fault of each kind", 480, "deploy", "faults::"),
+            ("deploy, work with a host", 240, "deploy", "operate::"),
+            ("deploy, copies and secrets", 420, "deploy", "data::"),
+            ("deploy, how a host is reached", 240, "deploy", "reach::"),
+            ("deploy, other transports", 180, "deploy", "transports::"),
+            ("hosts, over ssh", 300, "hosts", ""),
+            ("image, to real registries", 90, "push", ""),
         ] {
             report.part(what, usual, || {
-                let step = on_containers(context, what, test, &["--skip", EVERY_FAULT]);
-                context.machine.show(&step)
+                let which = ["--skip", EVERY_FAULT, chapter];
+                let which = &which[..if chapter.is_empty() { 2 } else { 3 }];
+                context
+                    .machine
+                    .show(&on_containers(context, what, test, which))
             });
         }
         report.part("locks", 40, || {

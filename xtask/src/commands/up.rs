@@ -242,7 +242,8 @@ fn summary(context: &Context, settings: &Settings, images: &Images, truth: &Trut
         .say(&format!("  next: cargo xtask nightly{flag}"));
 }
 
-fn open(context: &Context, url: &str) -> Result<()> {
+/// Opens a page where a person sits.
+pub(super) fn open(context: &Context, url: &str) -> Result<()> {
     let opener = ["xdg-open", "open"]
         .iter()
         .find_map(|name| which::which(name).ok());

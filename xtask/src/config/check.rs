@@ -291,6 +291,7 @@ mod tests {
                 "COMPOSE_PROJECT_NAME" => "dental",
                 n if n.ends_with("_PORT") => "5432",
                 "AIRFLOW_UID" => "50000",
+                n if n.starts_with("AIRFLOW_OPERATOR_") => continue,
                 n if n.ends_with("PASSWORD") || n.ends_with("KEY") => "abcdefgh12345678",
                 _ => continue,
             };

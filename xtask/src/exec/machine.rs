@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
@@ -16,7 +17,7 @@ use anyhow::{Context, Result};
 use rustix::process::Pid;
 use xshell::Shell;
 
-use super::signals::{self, Group, OnTerminal};
+use super::signals::{self, AtEnd, Group, OnTerminal};
 use super::ssh::{self, Ssh};
 use super::step::Step;
 use super::term::Term;
@@ -26,6 +27,9 @@ use crate::error::Failure;
 const LAST_LINES: usize = 15;
 /// How long a process group may take to end before it is killed.
 const GRACE: Duration = Duration::from_secs(5);
+/// How many free ports are tried: another program may take one between the look and
+/// the use.
+const PORTS: usize = 5;
 
 /// What a captured step left behind.
 #[derive(Debug, Clone)]
@@ -229,21 +233,85 @@ impl Machine {
 
     /// Runs a step whose output is the person's: it owns the terminal, its
     /// standard output stays ours. Gives its exit status.
+    ///
+    /// # Errors
+    /// Where the connection to another machine ended before it did.
     pub(crate) fn hand_over(&self, step: &Step) -> Result<ExitStatus> {
-        self.on_terminal(step, Stdio::inherit())
+        let status = self.on_terminal(step, Stdio::inherit())?;
+        self.still_reached(step, status)
     }
 
-    /// The same, line by line: those that `keep` turns down are left out, known
-    /// secrets are replaced. Its standard error passes as it is.
+    /// The same, line by line, each with its end: what `shown` makes of it, without
+    /// known secrets. Its standard error passes as it is. Its standard input
+    /// says nothing and ends with this process, so that a step on another machine can
+    /// end with it too.
     pub(crate) fn hand_over_lines(
         &self,
         step: &Step,
-        keep: impl Fn(&str) -> bool,
+        shown: impl Fn(&str) -> Option<&str>,
     ) -> Result<ExitStatus> {
         let owner = OnTerminal::enter();
-        let mut child = self.spawn(step, Stdio::piped(), Stdio::inherit())?;
-        self.pass_on(child.stdout.take(), std::io::stdout(), &keep);
-        wait(&mut child, step, owner)
+        self.echo(step);
+        let mut child = self
+            .command(step)?
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| cannot_start(step, error))?;
+        let held = child.stdin.take();
+        self.pass_on(child.stdout.take(), std::io::stdout(), &shown);
+        let status = self.wait(&mut child, step, owner)?;
+        drop(held);
+        self.still_reached(step, status)
+    }
+
+    /// A way to `to`, `address:port` as this machine sees it, by a port of the loopback
+    /// where xtask runs: `port`, or one that is free. Another machine's leads through
+    /// the shared connection and is taken back when dropped.
+    pub(crate) fn reach(&self, to: &str, port: Option<u16>) -> Result<Passage> {
+        let Some(ssh) = &self.over else {
+            return Ok(Passage {
+                address: to.to_owned(),
+                _taken_back: None,
+            });
+        };
+        let mut said = String::new();
+        for _ in 0..PORTS {
+            let own = match port {
+                Some(port) => port,
+                None => free_port().context("failed to find a free port")?,
+            };
+            match ssh.forward(own, to) {
+                Ok(()) => {
+                    let (ssh, to) = (ssh.clone(), to.to_owned());
+                    return Ok(Passage {
+                        address: format!("127.0.0.1:{own}"),
+                        _taken_back: Some(AtEnd::of(move || ssh.cancel(own, &to))),
+                    });
+                }
+                Err(words) => said = words,
+            }
+            if port.is_some() {
+                break;
+            }
+        }
+        let message = format!("failed to reach {to} on {}: {said}", ssh.name());
+        Err(Failure::tool(message).hint(ssh.hint(&said)).into())
+    }
+
+    /// Whether the connection held to the step's end.
+    fn still_reached(&self, step: &Step, status: ExitStatus) -> Result<ExitStatus> {
+        match &self.over {
+            Some(ssh) if status.code() == Some(ssh::FAILED) => {
+                let message = format!(
+                    "failed to {}: the connection to {} ended",
+                    step.what(),
+                    ssh.name()
+                );
+                Err(Failure::tool(message).hint(ssh.hint("")).into())
+            }
+            _ => Ok(status),
+        }
     }
 
     /// Runs a step and hands on each line of its standard output as it comes,
@@ -292,8 +360,10 @@ impl Machine {
             .context("failed to share standard error")?;
         let owner = OnTerminal::enter();
         let mut child = self.spawn(step, Stdio::from(stderr), Stdio::piped())?;
-        self.pass_on(child.stderr.take(), std::io::stderr(), &keep);
-        let status = wait(&mut child, step, owner)?;
+        self.pass_on(child.stderr.take(), std::io::stderr(), &|line| {
+            keep(line.trim_end()).then_some(line)
+        });
+        let status = self.wait(&mut child, step, owner)?;
         Self::succeeded(step, status)
     }
 
@@ -378,7 +448,14 @@ impl Machine {
     fn on_terminal(&self, step: &Step, stdout: Stdio) -> Result<ExitStatus> {
         let owner = OnTerminal::enter();
         let mut child = self.spawn(step, stdout, Stdio::inherit())?;
-        wait(&mut child, step, owner)
+        self.wait(&mut child, step, owner)
+    }
+
+    fn wait(&self, child: &mut Child, step: &Step, owner: OnTerminal) -> Result<ExitStatus> {
+        let status = child
+            .wait()
+            .with_context(|| format!("failed to wait for {}", step.program_name()))?;
+        Ok(owner.leave(status, self.over.is_some()))
     }
 
     fn spawn(&self, step: &Step, stdout: Stdio, stderr: Stdio) -> Result<Child> {
@@ -389,18 +466,23 @@ impl Machine {
     }
 
     /// Copies lines until the pipe ends or nobody reads on.
-    fn pass_on(&self, pipe: Option<impl Read>, mut to: impl Write, keep: &impl Fn(&str) -> bool) {
+    fn pass_on(
+        &self,
+        pipe: Option<impl Read>,
+        mut to: impl Write,
+        shown: &impl Fn(&str) -> Option<&str>,
+    ) {
         let Some(pipe) = pipe else { return };
         let mut pipe = BufReader::new(pipe);
         let mut line = Vec::new();
         while pipe.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
             let text = String::from_utf8_lossy(&line);
-            let passed = !keep(text.trim_end()) || {
-                let text = self.redact(&text);
+            let passed = shown(&text).is_none_or(|text| {
+                let text = self.redact(text);
                 to.write_all(text.as_bytes())
                     .and_then(|()| to.flush())
                     .is_ok()
-            };
+            });
             if !passed {
                 return;
             }
@@ -416,7 +498,7 @@ impl Machine {
                 "failed to {}: its secrets would stand on a command line",
                 step.what()
             )),
-            Some(ssh) => Ok(ssh.command(&step.line())),
+            Some(ssh) => Ok(ssh.command(&step.line(), step.wants_terminal())),
         }
     }
 
@@ -432,20 +514,31 @@ impl Machine {
     }
 }
 
+/// A way to a port of a machine, open while it lives.
+pub(crate) struct Passage {
+    address: String,
+    _taken_back: Option<AtEnd>,
+}
+
+impl Passage {
+    /// `127.0.0.1:8080`
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+}
+
+/// A port of the loopback that nobody holds at this moment.
+fn free_port() -> std::io::Result<u16> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    Ok(listener.local_addr()?.port())
+}
+
 struct Hush<'a>(&'a Cell<bool>);
 
 impl Drop for Hush<'_> {
     fn drop(&mut self) {
         self.0.set(false);
     }
-}
-
-fn wait(child: &mut Child, step: &Step, owner: OnTerminal) -> Result<ExitStatus> {
-    let status = child
-        .wait()
-        .with_context(|| format!("failed to wait for {}", step.program_name()))?;
-    owner.leave(status);
-    Ok(status)
 }
 
 /// What a person may try where a step took too long; a script is nothing to paste.
@@ -547,7 +640,9 @@ mod tests {
         machine.keep_secret(["hunter2hunter2"]);
         let mut passed = Vec::new();
         let said: &[u8] = b"one\nnoise 1\nhunter2hunter2\r\nlast";
-        machine.pass_on(Some(said), &mut passed, &|line| !line.starts_with("noise"));
+        machine.pass_on(Some(said), &mut passed, &|line| {
+            (!line.starts_with("noise")).then_some(line)
+        });
         assert_eq!(String::from_utf8_lossy(&passed), "one\n********\r\nlast");
     }
 

@@ -10,7 +10,7 @@ mod ssh;
 mod step;
 mod term;
 
-pub(crate) use machine::{Captured, Machine};
+pub(crate) use machine::{Captured, Machine, Passage};
 pub(crate) use signals::{INTERRUPTED, LastWord, forward_interrupts, interrupted};
 pub(crate) use ssh::Ssh;
 pub(crate) use step::{Step, quote};

@@ -22,6 +22,10 @@ static MET: AtomicUsize = AtomicUsize::new(0);
 /// A tool may have been ended by somebody else's SIGINT, which we never meet.
 const TOLD_WITHIN: Duration = Duration::from_secs(1);
 
+type Deed = Box<dyn FnOnce() + Send>;
+static AT_END: Mutex<Vec<(usize, Deed)>> = Mutex::new(Vec::new());
+static NEXT: AtomicUsize = AtomicUsize::new(0);
+
 static LAST_WORD: Mutex<Option<String>> = Mutex::new(None);
 static INTERRUPTED_AT: Mutex<Option<String>> = Mutex::new(None);
 
@@ -50,6 +54,10 @@ pub(crate) fn forward_interrupts() -> anyhow::Result<()> {
         }
         MET.fetch_add(1, Ordering::SeqCst);
         if ends {
+            let left = AT_END.lock().map(|mut all| std::mem::take(&mut *all));
+            for (_, deed) in left.into_iter().flatten() {
+                deed();
+            }
             std::process::exit(INTERRUPTED.into());
         }
     })?;
@@ -93,6 +101,32 @@ impl LastWord {
 impl Drop for LastWord {
     fn drop(&mut self) {
         Self::replace(None);
+    }
+}
+
+/// Does something when it is dropped, or when Ctrl-C ends the command before.
+#[must_use]
+pub(super) struct AtEnd(usize);
+
+impl AtEnd {
+    pub(super) fn of(deed: impl FnOnce() + Send + 'static) -> Self {
+        let id = NEXT.fetch_add(1, Ordering::SeqCst);
+        if let Ok(mut all) = AT_END.lock() {
+            all.push((id, Box::new(deed)));
+        }
+        Self(id)
+    }
+}
+
+impl Drop for AtEnd {
+    fn drop(&mut self) {
+        let own = AT_END.lock().ok().and_then(|mut all| {
+            let at = all.iter().position(|(id, _)| *id == self.0)?;
+            Some(all.remove(at).1)
+        });
+        if let Some(deed) = own {
+            deed();
+        }
     }
 }
 
@@ -141,16 +175,23 @@ impl OnTerminal {
     }
 
     /// The tool has ended. Where Ctrl-C ended it, it met us too, and may not have
-    /// been told to us yet: the command's end waits for that.
-    pub(super) fn leave(self, status: ExitStatus) {
+    /// been told to us yet: the command's end waits for that. ssh gives Ctrl-C the
+    /// status of a connection that failed; it becomes that of Ctrl-C.
+    pub(super) fn leave(self, status: ExitStatus, over_ssh: bool) -> ExitStatus {
+        let by_ssh = over_ssh && status.code() == Some(super::ssh::FAILED);
         let by_interrupt = status.signal() == Some(Signal::INT.as_raw())
-            || status.code() == Some(INTERRUPTED.into());
+            || status.code() == Some(INTERRUPTED.into())
+            || by_ssh;
         let started = Instant::now();
         while by_interrupt
             && MET.load(Ordering::SeqCst) == self.met
             && started.elapsed() < TOLD_WITHIN
         {
             thread::sleep(Duration::from_millis(1));
+        }
+        match by_ssh && MET.load(Ordering::SeqCst) != self.met {
+            true => ExitStatus::from_raw(i32::from(INTERRUPTED) << 8),
+            false => status,
         }
     }
 }

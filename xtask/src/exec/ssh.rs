@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result};
 use rustix::process::getuid;
@@ -51,8 +51,7 @@ impl Ssh {
         sockets: &Path,
     ) -> Result<Self> {
         private(sockets)?;
-        let mut options: Vec<OsString> = vec!["-T".into()];
-        options.extend(own.iter().map(Into::into));
+        let mut options: Vec<OsString> = own.iter().map(Into::into).collect();
         for option in OPTIONS {
             options.extend(["-o".into(), option.into()]);
         }
@@ -74,19 +73,50 @@ impl Ssh {
         &self.name
     }
 
-    /// ssh with a line for the shell there.
-    pub(super) fn command(&self, line: &str) -> Command {
+    /// ssh with a line for the shell there, and a terminal for it or none.
+    pub(super) fn command(&self, line: &str, terminal: bool) -> Command {
         let mut command = Command::new("ssh");
         command
+            .arg(if terminal { "-t" } else { "-T" })
             .args(&self.options)
             .args(["--", &self.destination, line]);
         command
     }
 
+    /// Lets `port` of this machine's loopback lead to `to`, `address:port` as the
+    /// machine there sees it, over the shared connection.
+    ///
+    /// # Errors
+    /// ssh's own words.
+    pub(super) fn forward(&self, port: u16, to: &str) -> Result<(), String> {
+        let done = self.control("forward", &["-L", &leads(port, to)]);
+        let done = done.map_err(|error| format!("cannot start ssh: {error}"))?;
+        match done.status.success() {
+            true => Ok(()),
+            false => Err(String::from_utf8_lossy(&done.stderr).trim().to_owned()),
+        }
+    }
+
+    /// Takes that back.
+    pub(super) fn cancel(&self, port: u16, to: &str) {
+        self.control("cancel", &["-L", &leads(port, to)]).ok();
+    }
+
+    /// A word for the shared connection.
+    fn control(&self, word: &str, more: &[&str]) -> std::io::Result<Output> {
+        Command::new("ssh")
+            .args(&self.options)
+            .args(["-O", word])
+            .args(more)
+            .args(["--", &self.destination])
+            .stdin(Stdio::null())
+            .output()
+    }
+
     /// The same connection for a tool that calls ssh by itself, as rsync does: its
     /// command, and where to.
     pub(super) fn rsh(&self) -> (String, String) {
-        let mut words = vec!["ssh".to_owned()];
+        let mut words = vec!["ssh".to_owned(), "-T".to_owned()];
         words.extend(self.options.iter().map(quote));
         (words.join(" "), self.destination.clone())
     }
@@ -94,14 +124,7 @@ impl Ssh {
     /// Ends the shared connection: the next step logs in anew, with the groups
     /// that the user has by then.
     pub(crate) fn close(&self) {
-        Command::new("ssh")
-            .args(&self.options)
-            .args(["-O", "exit", "--", &self.destination])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .ok();
+        self.control("exit", &[]).ok();
     }
 
     /// What mends a connection that failed, by ssh's words.
@@ -129,6 +152,11 @@ impl Ssh {
             format!("see whether {name} is up and lets this machine in: ssh {destination}")
         }
     }
+}
+
+/// As `-L` takes it.
+fn leads(port: u16, to: &str) -> String {
+    format!("127.0.0.1:{port}:{to}")
 }
 
 /// Makes the folder for this user alone, or sees that it is.
@@ -166,7 +194,7 @@ mod tests {
     fn the_line_is_one_word_after_every_option() {
         let folder = tempfile::tempdir().unwrap();
         let sockets = folder.path().join("sockets");
-        let command = ssh(&sockets).command("docker ps --all");
+        let command = ssh(&sockets).command("docker ps --all", false);
         let words: Vec<String> = command
             .get_args()
             .map(|word| word.to_string_lossy().into_owned())
@@ -176,6 +204,8 @@ mod tests {
             words[words.len() - 3..],
             ["--", "ubuntu@host", "docker ps --all"]
         );
+        let shell = ssh(&sockets).command("bash", true);
+        assert_eq!(shell.get_args().next().unwrap(), "-t");
         for option in OPTIONS {
             assert!(words.contains(&option.to_owned()), "{option}");
         }

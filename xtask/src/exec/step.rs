@@ -17,6 +17,7 @@ pub(crate) struct Step {
     unset: Vec<OsString>,
     folder: PathBuf,
     limit: Option<Duration>,
+    terminal: bool,
 }
 
 impl Step {
@@ -34,6 +35,7 @@ impl Step {
                 .get_current_dir()
                 .map_or_else(|| PathBuf::from("."), Path::to_path_buf),
             limit: None,
+            terminal: false,
         }
     }
 
@@ -85,6 +87,21 @@ impl Step {
     #[must_use]
     pub(crate) fn limit(mut self, limit: Duration) -> Self {
         self.limit = Some(limit);
+        self
+    }
+
+    /// It wants a terminal of its own, also on another machine: for a person at both
+    /// ends.
+    #[must_use]
+    pub(crate) fn terminal(mut self, wants: bool) -> Self {
+        self.terminal = wants;
+        self
+    }
+
+    /// The same command for something else: completes "failed to …".
+    #[must_use]
+    pub(crate) fn named(mut self, what: impl Into<String>) -> Self {
+        self.what = what.into();
         self
     }
 
@@ -141,6 +158,10 @@ impl Step {
 
     pub(super) fn has_secrets(&self) -> bool {
         !self.secrets.is_empty()
+    }
+
+    pub(super) fn wants_terminal(&self) -> bool {
+        self.terminal
     }
 
     pub(super) fn time_limit(&self) -> Option<Duration> {

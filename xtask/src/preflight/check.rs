@@ -64,7 +64,7 @@ impl Check {
     }
 
     /// A question that could not be answered, with the error's own hint.
-    pub(super) fn unanswered(name: impl Into<String>, why: &anyhow::Error) -> Self {
+    pub(crate) fn unanswered(name: impl Into<String>, why: &anyhow::Error) -> Self {
         let shown = error::show(why).text;
         let shown = shown.trim_start_matches("error: ").trim_end();
         match shown.split_once("\nhint: ") {

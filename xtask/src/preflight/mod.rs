@@ -19,7 +19,7 @@ mod volume;
 
 pub(crate) use check::{Check, State, gib};
 pub(crate) use daemon::{CLOCK_FAILS, CLOCK_WARNS, OLDEST, is_before};
-pub(crate) use port::free_from;
+pub(crate) use port::{Wanted, free_from, wanted};
 
 use std::thread;
 

@@ -15,9 +15,11 @@ const LISTENING: &str = "0A";
 
 /// A port that this configuration publishes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Wanted {
-    variable: &'static str,
-    port: u16,
+pub(crate) struct Wanted {
+    /// The variable of `.env` that says so.
+    pub(crate) variable: &'static str,
+    /// The port.
+    pub(crate) port: u16,
 }
 
 /// Who listens on it.
@@ -36,7 +38,7 @@ pub(super) enum Holder {
 }
 
 /// The ports of the services that these settings start.
-pub(super) fn wanted(settings: &Settings) -> Vec<Wanted> {
+pub(crate) fn wanted(settings: &Settings) -> Vec<Wanted> {
     let databases = settings.databases();
     [
         ("AIRFLOW_WEBSERVER_PORT", "8080", None),

@@ -6,13 +6,15 @@ mod code;
 mod critical;
 mod observe;
 mod plan;
+mod serving;
 mod ship;
 
 pub(crate) use alone::{ALONE, alone};
 pub(crate) use code::{Code, ROOTS};
 pub(crate) use critical::{Event, Follow, Outcome, Task, Work, start};
-pub(crate) use observe::{ActiveRun, Observed, State, observe};
+pub(crate) use observe::{ActiveRun, Observed, Served, State, observe};
 pub(crate) use plan::{AIRFLOW, Calling, Needed, Plan, Wanted, Way, plan};
+pub(crate) use serving::serving;
 pub(crate) use ship::{ship, ship_inputs, write_env, write_run_env};
 
 use serde::{Deserialize, Serialize};

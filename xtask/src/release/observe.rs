@@ -205,7 +205,7 @@ fn parse(facts: Facts, told: &Told) -> Result<Observed> {
     })
 }
 
-fn served(line: &str) -> Option<Served> {
+pub(super) fn served(line: &str) -> Option<Served> {
     let words: Vec<&str> = line.split(' ').collect();
     let &[service, one_off, container, status, health, image, image_id] = words.as_slice() else {
         return None;

@@ -15,6 +15,7 @@
 mod containers;
 mod faults;
 mod life;
+mod operate;
 mod reach;
 #[path = "../spare/mod.rs"]
 mod spare;

@@ -217,8 +217,8 @@ fn a_slim_host_behind_a_proxy_serves_with_its_databases_elsewhere() {
 
     // Nothing of these is found out by its damage.
     let toml = spare.tree().join("deploy.toml");
-    let host = spare.there("root", &["sh", "-c", "hostname -I | cut -d ' ' -f 1"]);
-    let host = host.stdout.trim().to_owned();
+    let format = "{{.NetworkSettings.IPAddress}}";
+    let host = docker_ok(&["inspect", "--format", format, &spare.container]);
     append(
         &toml,
         "dags = [\"etl_pipeline\"]\nvariables = { site = \"north's $1\" }\n\
