@@ -364,8 +364,9 @@ pub(crate) struct Push {
     /// Where to: registry.example.com/team (default: registry in deploy.toml)
     #[arg(long)]
     pub(crate) registry: Option<String>,
-    /// Where to, without a registry: a host of deploy.toml, over ssh; only the
-    /// layers that it lacks travel
+    /// Where to: a host of deploy.toml, by the transport that it has there. Over ssh
+    /// only the layers that it lacks travel; by a registry it pulls by digest; or it
+    /// builds the same inputs by itself
     #[arg(long, value_name = "NAME", conflicts_with_all = ["registry", "channel"])]
     pub(crate) host: Option<String>,
     /// Another name for it, moved to this image: stable, say

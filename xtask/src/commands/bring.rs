@@ -26,6 +26,7 @@ const BUILD_LIMIT: Duration = Duration::from_secs(3600);
 pub(super) fn run(context: &Context, args: &cli::Push, name: &str) -> Result<()> {
     let deploy = context.deploy()?;
     let host = deploy.host(name)?;
+    registry_of(&deploy, host, name)?;
     let engine = context.engine()?;
     let (facts, _) = build::to_push(context, &engine, &deploy, Some(host), args)?;
     let machine = context.over(name, host)?;
@@ -39,16 +40,17 @@ pub(super) fn run(context: &Context, args: &cli::Push, name: &str) -> Result<()>
         facts: &facts,
     };
     let image = facts.image();
+    let road = bring.road(&image)?;
     let told = |arrived: Arrived| {
         if args.json {
             print_json(&json!({
-                "image": image, "host": name, "layers": arrived.layers, "bytes": arrived.bytes,
+                "image": image, "host": name, "road": road.to_string(),
+                "layers": arrived.layers, "bytes": arrived.bytes,
             }))
         } else {
             Ok(())
         }
     };
-    let road = bring.road(&image)?;
     let needed = bring.needed(&image)?;
     if needed.layers.is_empty() && needed.inputs.is_none() {
         context
@@ -150,18 +152,7 @@ impl Bring<'_> {
         match self.host.transport {
             Transport::Ssh => Ok(Road::Ssh),
             Transport::Registry => {
-                let of_host = self.host.registry.as_ref();
-                let Some(registry) = of_host.or(self.deploy.image.registry.as_ref()) else {
-                    return Err(Failure::user(format!(
-                        "{} gets its images by a registry, and none is named",
-                        self.name
-                    ))
-                    .hint(format!(
-                        "registry = \"registry.example.com/team\" under [hosts.{}] or [image] in deploy.toml",
-                        self.name
-                    ))
-                    .into());
-                };
+                let registry = registry_of(self.deploy, self.host, self.name)?;
                 Ok(Road::Registry(in_registry(registry, image)))
             }
             Transport::Build if image == self.facts.image() => Ok(Road::Build),
@@ -335,6 +326,24 @@ impl Bring<'_> {
         ))
         .hint("try again; then remove that image on the host")
         .into()
+    }
+}
+
+/// The registry of a host that gets its images by one; nothing where it does not.
+///
+/// # Errors
+/// A user failure where none is named.
+pub(super) fn registry_of<'d>(deploy: &'d Deploy, host: &'d Host, name: &str) -> Result<&'d str> {
+    let named = host.registry.as_ref().or(deploy.image.registry.as_ref());
+    match (host.transport, named) {
+        (Transport::Registry, None) => Err(Failure::user(format!(
+            "{name} gets its images by a registry, and none is named"
+        ))
+        .hint(format!(
+            "registry = \"registry.example.com/team\" under [hosts.{name}] or [image] in deploy.toml"
+        ))
+        .into()),
+        (_, named) => Ok(named.map_or("", String::as_str)),
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use xshell::cmd;
 
-use super::bring::{Bring, Road};
+use super::bring::{Bring, Road, registry_of};
 use super::on_host::{self, There, phases_of};
 use super::{alone, build, phases, print_json};
 use crate::cli;
@@ -30,7 +30,7 @@ pub(crate) fn run(context: &Context, args: &cli::Deploy) -> Result<()> {
     let deploy = context.deploy()?;
     // Before anything is done to the first, each name has to be one.
     for name in &args.host {
-        deploy.host(name)?;
+        registry_of(&deploy, deploy.host(name)?, name)?;
     }
     for name in &args.host {
         one(context, &deploy, name, args).with_context(|| format!("failed to deploy to {name}"))?;
@@ -470,7 +470,7 @@ impl Shown<'_> {
             "way": self.plan.way.name(),
             "why": self.plan.why,
             "bring": self.plan.bring,
-            "by": self.roads.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "roads": self.roads.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "old": self.plan.old,
             "release": self.wanted.release,
             "end": end,
