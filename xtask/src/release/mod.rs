@@ -8,7 +8,7 @@ mod observe;
 mod plan;
 mod ship;
 
-pub(crate) use alone::{ALONE, alone};
+pub(crate) use alone::{ALONE, Places, alone};
 pub(crate) use code::{Code, ROOTS};
 pub(crate) use critical::{Event, Follow, Outcome, Task, start};
 pub(crate) use observe::{ActiveRun, Observed, State, observe};
