@@ -9,7 +9,7 @@ mod plan;
 mod serving;
 mod ship;
 
-pub(crate) use alone::{ALONE, alone};
+pub(crate) use alone::{ALONE, Places, alone};
 pub(crate) use code::{Code, ROOTS};
 pub(crate) use critical::{Event, Follow, Outcome, Task, Work, start};
 pub(crate) use observe::{ActiveRun, Observed, Served, State, observe};
