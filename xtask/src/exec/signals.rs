@@ -176,12 +176,11 @@ impl OnTerminal {
 
     /// The tool has ended. Where Ctrl-C ended it, it met us too, and may not have
     /// been told to us yet: the command's end waits for that. ssh gives Ctrl-C the
-    /// status of a connection that failed; it becomes that of Ctrl-C.
+    /// status of a connection that failed, or dies of it; both become that of Ctrl-C.
     pub(super) fn leave(self, status: ExitStatus, over_ssh: bool) -> ExitStatus {
-        let by_ssh = over_ssh && status.code() == Some(super::ssh::FAILED);
-        let by_interrupt = status.signal() == Some(Signal::INT.as_raw())
-            || status.code() == Some(INTERRUPTED.into())
-            || by_ssh;
+        let by_signal = status.signal() == Some(Signal::INT.as_raw());
+        let by_ssh = over_ssh && (by_signal || status.code() == Some(super::ssh::FAILED));
+        let by_interrupt = by_signal || by_ssh || status.code() == Some(INTERRUPTED.into());
         let started = Instant::now();
         while by_interrupt
             && MET.load(Ordering::SeqCst) == self.met
@@ -199,5 +198,28 @@ impl OnTerminal {
 impl Drop for OnTerminal {
     fn drop(&mut self) {
         ON_TERMINAL.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn however_ssh_tells_of_ctrl_c_it_is_ctrl_c() {
+        let by_signal = ExitStatus::from_raw(Signal::INT.as_raw());
+        let failed = ExitStatus::from_raw(super::super::ssh::FAILED << 8);
+        let three = ExitStatus::from_raw(3 << 8);
+        for (status, over_ssh, code) in [
+            (by_signal, true, Some(130)),
+            (failed, true, Some(130)),
+            (three, true, Some(3)),
+            (by_signal, false, None),
+            (failed, false, Some(255)),
+        ] {
+            let owner = OnTerminal::enter();
+            MET.fetch_add(1, Ordering::SeqCst);
+            assert_eq!(owner.leave(status, over_ssh).code(), code);
+        }
     }
 }
