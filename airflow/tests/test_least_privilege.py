@@ -180,7 +180,6 @@ OPERATES = [
     ),
     ("PATCH", "/dags/etl_pipeline", {"is_paused": True}),
     ("PATCH", "/dags/etl_pipeline", {"is_paused": False}),
-    ("PATCH", "/dags/other", {"is_paused": True}),
 ]
 
 NOT_AN_OPERATORS = [

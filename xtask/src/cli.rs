@@ -167,6 +167,32 @@ pub(crate) enum Command {
     Rollback(Rollback),
     /// List the releases that a host keeps
     Releases(Releases),
+    /// Copy a host's metadata database: DAG runs, connections, Variables, users
+    ///
+    /// The copy lies in backups of the stack's folder, mode 0600, and was restored
+    /// once beside the database; its name is the time and Airflow's revision. All
+    /// goes on meanwhile. Each restart by a deploy makes one too; they are kept for
+    /// 30 days, the newest five for longer.
+    Backup(Backup),
+    /// Put a host's metadata database back to what a copy has
+    ///
+    /// Prints first how old the copy is and which DAG runs would be lost, and
+    /// changes nothing without --yes. What is there is copied before; a failure
+    /// puts it back. An older schema is taken forward by the release that serves,
+    /// a newer one is refused.
+    Restore(Restore),
+    /// Remove all that the stack has on a host
+    ///
+    /// Containers, networks, volumes, releases, settings, logs, and images that no
+    /// other container uses. Copies of the metadata database and the audit log
+    /// stay, and a last copy is made before. Asks for the host's name.
+    Destroy(Destroy),
+    /// Show who is at work on a host, and end what hangs
+    ///
+    /// The lock is its kernel's and ends with its holder: after a crash there is
+    /// nothing to unlock. --end ends a task that hangs, with all that it started;
+    /// the next deploy goes on from what is there.
+    Unlock(Unlock),
     /// Remove images of earlier builds that no container uses
     ///
     /// Looks at all that xtask built on this engine, bases and test images too;
@@ -226,6 +252,61 @@ pub(crate) struct Env {
 pub(crate) enum EnvCommand {
     /// Name everything in .env that is missing or malformed
     Check,
+    /// Name what differs between a host's settings here and those that it serves
+    /// with; never a value
+    Diff(EnvDiff),
+    /// Let a host serve what it serves with the settings that are here
+    ///
+    /// As a deploy would that changes nothing else, from any checkout: its code and
+    /// image stay, Airflow restarts.
+    Push(EnvPush),
+    /// Make a host's passwords and keys anew, in its env_file here and there
+    ///
+    /// The databases of its stack take the new passwords, what the old Fernet key
+    /// wrote is written by the new one, and Airflow restarts. A failure goes back to
+    /// the old ones. Passwords of other servers stay.
+    Rotate(EnvRotate),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EnvRotate {
+    /// The host's name in deploy.toml
+    #[arg(long, value_name = "NAME")]
+    pub(crate) host: String,
+    /// Only these: AIRFLOW_FERNET_KEY, say (default: all that are ours)
+    #[arg(value_name = "SECRET")]
+    pub(crate) names: Vec<String>,
+    #[command(flatten)]
+    pub(crate) run: ActiveRun,
+    #[command(flatten)]
+    pub(crate) dry: DryRun,
+    /// Print the names and how it ended as JSON on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EnvDiff {
+    /// The host's name in deploy.toml
+    #[arg(long, value_name = "NAME")]
+    pub(crate) host: String,
+    /// Print the names as JSON on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EnvPush {
+    /// The host's name in deploy.toml
+    #[arg(long, value_name = "NAME")]
+    pub(crate) host: String,
+    #[command(flatten)]
+    pub(crate) run: ActiveRun,
+    #[command(flatten)]
+    pub(crate) dry: DryRun,
+    /// Print the names and how it ended as JSON on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -312,6 +393,85 @@ pub(crate) struct Releases {
     /// The host's name in deploy.toml
     #[arg(long, value_name = "NAME")]
     pub(crate) host: String,
+    /// Print JSON on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Backup {
+    /// The host's name in deploy.toml
+    #[arg(long, value_name = "NAME")]
+    pub(crate) host: String,
+    /// List the copies that are there, and make none
+    #[arg(long, conflicts_with_all = ["to", "dry_run"])]
+    pub(crate) list: bool,
+    /// Bring the copy here as well: a folder, or a file's name
+    #[arg(long, value_name = "FILE")]
+    pub(crate) to: Option<std::path::PathBuf>,
+    #[command(flatten)]
+    pub(crate) dry: DryRun,
+    /// Print the copy and how it ended as JSON on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Restore {
+    /// The host's name in deploy.toml
+    #[arg(long, value_name = "NAME")]
+    pub(crate) host: String,
+    /// A copy by its name there, or a file here (default: the newest copy there)
+    #[arg(long, value_name = "NAME|FILE")]
+    pub(crate) from: Option<String>,
+    /// Serve that release with it: one that is kept and was made for the copy's
+    /// schema (default: the one that serves)
+    #[arg(long, value_name = "ID")]
+    pub(crate) release: Option<String>,
+    /// Do it, although the runs that were printed are lost
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Print what would be lost, change nothing; as without --yes, with exit status 0
+    #[arg(long, conflicts_with = "yes")]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) run: ActiveRun,
+    /// Print what would be lost, and how it ended, as JSON on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Destroy {
+    /// The host's name in deploy.toml
+    #[arg(long, value_name = "NAME")]
+    pub(crate) host: String,
+    /// Do not ask: the host's name once more
+    #[arg(long, value_name = "NAME")]
+    pub(crate) confirm: Option<String>,
+    /// Make no last copy of the metadata database
+    #[arg(long)]
+    pub(crate) no_backup: bool,
+    /// Remove the copies and the audit log as well; no last copy is made then
+    #[arg(long)]
+    pub(crate) with_backups: bool,
+    #[command(flatten)]
+    pub(crate) run: ActiveRun,
+    #[command(flatten)]
+    pub(crate) dry: DryRun,
+    /// Print what goes and what stays as JSON on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Unlock {
+    /// The host's name in deploy.toml
+    #[arg(long, value_name = "NAME")]
+    pub(crate) host: String,
+    /// End the task that holds the lock: asked to, then killed after ten seconds
+    #[arg(long)]
+    pub(crate) end: bool,
     /// Print JSON on standard output
     #[arg(long)]
     pub(crate) json: bool,

@@ -46,6 +46,11 @@ impl Failure {
         self
     }
 
+    /// Whether it is the person's to mend.
+    pub(crate) fn is_user(&self) -> bool {
+        self.kind == Kind::User
+    }
+
     /// The error below this one.
     #[must_use]
     pub(crate) fn because(mut self, source: anyhow::Error) -> Self {

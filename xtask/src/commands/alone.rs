@@ -14,7 +14,7 @@ use crate::config::{Host, Settings};
 use crate::context::Context;
 use crate::engine::Engine;
 use crate::exec::{Machine, Step, quote};
-use crate::release::{ALONE, Calling, alone, write_run_env};
+use crate::release::{ALONE, Calling, Places, alone, write_run_env};
 use crate::stack::Compose;
 
 const ANSWER: Duration = Duration::from_secs(60);
@@ -40,6 +40,12 @@ impl Stack<'_> {
     ) -> Result<()> {
         let config = self.config(context, engine)?;
         let (directory, project) = (&self.host.directory, self.settings.project());
+        let root = context.workspace.root().display().to_string();
+        let places = Places {
+            project,
+            asked: &root,
+            there: directory,
+        };
         let network = format!("{project}_default");
         let mut lines = vec![
             format!(
@@ -58,7 +64,7 @@ impl Stack<'_> {
         ];
         for service in ALONE {
             let path = format!("{directory}/run/{service}.env");
-            let one = alone(&config, project, service, &path)?;
+            let one = alone(&config, places, service, &path)?;
             write_run_env(self.machine, &path, &one.env)?;
             lines.push(one.run);
         }
@@ -90,7 +96,8 @@ impl Stack<'_> {
         let step = compose
             .step(sh, "let Compose read its files")
             .args(["--project-name", self.settings.project()])
-            .args(["--project-directory", self.host.directory.as_str()])
+            .arg("--project-directory")
+            .arg(context.workspace.root())
             .args(files)
             .arg("--env-file")
             .arg(path.as_os_str())

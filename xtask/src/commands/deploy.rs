@@ -39,13 +39,13 @@ pub(crate) fn run(context: &Context, args: &cli::Deploy) -> Result<()> {
 }
 
 /// One host, and all that a deploy to it is made of.
-struct Target<'a> {
-    name: &'a str,
-    host: &'a Host,
-    machine: Machine,
+pub(super) struct Target<'a> {
+    pub(super) name: &'a str,
+    pub(super) host: &'a Host,
+    pub(super) machine: Machine,
     /// Its settings and secrets, and the name of their file there.
-    settings: Settings,
-    env: String,
+    pub(super) settings: Settings,
+    pub(super) env: String,
 }
 
 fn one(context: &Context, deploy: &Deploy, name: &str, args: &cli::Deploy) -> Result<()> {
@@ -188,7 +188,11 @@ fn committed(
     .into())
 }
 
-fn target<'a>(context: &Context, deploy: &'a Deploy, name: &'a str) -> Result<Target<'a>> {
+pub(super) fn target<'a>(
+    context: &Context,
+    deploy: &'a Deploy,
+    name: &'a str,
+) -> Result<Target<'a>> {
     let host = deploy.host(name)?;
     let machine = context.over(name, host)?;
     let text = env_text(context, &machine, host)?;
@@ -196,7 +200,7 @@ fn target<'a>(context: &Context, deploy: &'a Deploy, name: &'a str) -> Result<Ta
     for secret_of in [&context.machine, &machine] {
         secret_of.keep_secret(settings::secrets(&env));
     }
-    let fingerprint = HEXLOWER.encode(&Sha256::digest(env.meaning()));
+    let fingerprint = fingerprint(&env);
     let settings = Settings::of(&context.workspace, env)
         .with_context(|| format!("failed to take the settings of {name}"))?;
     Ok(Target {
@@ -204,8 +208,13 @@ fn target<'a>(context: &Context, deploy: &'a Deploy, name: &'a str) -> Result<Ta
         host,
         machine,
         settings,
-        env: fingerprint[..16].to_owned(),
+        env: fingerprint,
     })
+}
+
+/// The name of settings: what they are.
+pub(super) fn fingerprint(env: &EnvFile) -> String {
+    HEXLOWER.encode(&Sha256::digest(env.meaning()))[..16].to_owned()
 }
 
 /// Settings and secrets of a host, from where deploy.toml says.
@@ -251,7 +260,7 @@ pub(super) fn env_text(context: &Context, there: &Machine, host: &Host) -> Resul
 }
 
 /// Whether a service of this installation runs that image.
-fn needs(settings: &Settings, variable: &str) -> bool {
+pub(super) fn needs(settings: &Settings, variable: &str) -> bool {
     match variable {
         "AIRFLOW_IMAGE" => true,
         "POSTGRES_IMAGE" => settings.databases().contains(&"postgres"),
@@ -297,7 +306,7 @@ fn wanted(
     })
 }
 
-fn calling<'a>(
+pub(super) fn calling<'a>(
     target: &'a Target<'_>,
     observed: &Observed,
     names: &'a [(&'static str, String)],

@@ -1,15 +1,13 @@
 //! `down`: stops the stack; data stays unless it is given up.
 
-use std::io::{BufRead, IsTerminal, Write};
-
 use anyhow::Result;
 use xshell::cmd;
 
+use super::confirm;
 use crate::cli;
 use crate::config::{Settings, Workspace};
 use crate::context::Context;
 use crate::engine::Engine;
-use crate::error::Failure;
 use crate::exec::Step;
 
 pub(crate) fn run(context: &Context, args: &cli::Down) -> Result<()> {
@@ -38,7 +36,12 @@ pub(crate) fn run(context: &Context, args: &cli::Down) -> Result<()> {
         return Ok(());
     }
     if args.volumes && !args.yes {
-        confirm(context, &project, &volumes)?;
+        confirm::by_name(
+            context,
+            &format!("this removes all data in {}", volumes.join(", ")),
+            &project,
+            "cargo xtask down --volumes --yes",
+        )?;
     }
     let _alone = context.alone()?;
     context.term.task("stack is down", || {
@@ -99,26 +102,4 @@ fn by_label(engine: &Engine<'_>, project: &str, volumes: bool) -> Result<Vec<Ste
         steps.push(Step::new("remove the volumes", remove));
     }
     Ok(steps)
-}
-
-fn confirm(context: &Context, project: &str, volumes: &[String]) -> Result<()> {
-    if !std::io::stdin().is_terminal() {
-        return Err(
-            Failure::user("failed to ask: standard input is no terminal")
-                .hint("cargo xtask down --volumes --yes")
-                .into(),
-        );
-    }
-    context
-        .term
-        .warn(&format!("this removes all data in {}", volumes.join(", ")));
-    write!(std::io::stderr(), "type {project} to go on: ")?;
-    std::io::stderr().flush()?;
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer)?;
-    if answer.trim() == project {
-        Ok(())
-    } else {
-        Err(Failure::user("nothing was removed: the name was not typed").into())
-    }
 }

@@ -2,15 +2,20 @@
 
 mod alone;
 mod audit;
+mod backup;
 mod bench;
 mod bench_deploy;
 mod bring;
 mod build;
+mod confirm;
 mod deploy;
+mod destroy;
 mod doctor;
 mod doctor_host;
 mod down;
 mod env;
+mod env_host;
+mod env_rotate;
 mod hash;
 mod init;
 mod lock;
@@ -24,6 +29,7 @@ mod prune;
 mod push;
 mod releases;
 mod restart;
+mod restore;
 mod rollback;
 mod running;
 mod shell;
@@ -32,6 +38,7 @@ mod status;
 mod status_host;
 mod test;
 mod tunnel;
+mod unlock;
 mod up;
 mod verify;
 mod why;
@@ -72,6 +79,10 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Provision(args) => provision::run(&context, &args),
         Command::Push(args) => push::run(&context, &args),
         Command::Rollback(args) => rollback::run(&context, &args),
+        Command::Backup(args) => backup::run(&context, &args),
+        Command::Destroy(args) => destroy::run(&context, &args),
+        Command::Unlock(args) => unlock::run(&context, &args),
+        Command::Restore(args) => restore::run(&context, &args),
         Command::Releases(args) => releases::run(&context, &args),
         Command::Deploy(args) => deploy::run(&context, &args),
         Command::Prune(args) => prune::run(&context, &args),

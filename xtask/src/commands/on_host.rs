@@ -11,7 +11,7 @@ use crate::config::Host;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::exec::{Machine, millis};
-use crate::release::{self, ActiveRun, Event, Follow, Observed, Outcome, Task};
+use crate::release::{self, ActiveRun, Event, Follow, Observed, Outcome, Release, Task, Work};
 
 /// Lines of the host's log that a failure repeats.
 const LAST_LINES: usize = 30;
@@ -38,10 +38,27 @@ pub(super) fn refuse_unready_for(name: &str, observed: &Observed, compose: bool)
             .hint(format!("cargo xtask provision --host {name}"))
             .into());
     }
+    refuse_busy(name, observed)
+}
+
+/// Refuses a host on which somebody is at work.
+pub(super) fn refuse_busy(name: &str, observed: &Observed) -> Result<()> {
     match &observed.busy {
         Some(who) => Err(refused_for_busy(name, who)),
         None => Ok(()),
     }
+}
+
+/// The release that serves.
+///
+/// # Errors
+/// A user failure where none does.
+pub(super) fn serving<'o>(name: &str, observed: &'o Observed) -> Result<&'o Release> {
+    observed.serving().ok_or_else(|| {
+        Failure::user("nothing serves there")
+            .hint(format!("cargo xtask deploy --host {name}"))
+            .into()
+    })
 }
 
 fn refused_for_busy(name: &str, who: &str) -> anyhow::Error {
@@ -145,8 +162,11 @@ impl There<'_> {
                 Ok(())
             }
             Outcome::Active => Err(refused_for_run(name, command, "a run is active")),
-            Outcome::Busy => Err(refused_for_busy(name, "another deploy runs")),
-            Outcome::Refused => failed("the release was refused, and nothing was changed:"),
+            Outcome::Busy => Err(refused_for_busy(name, "another deploy or the like runs")),
+            Outcome::Refused => failed(match &task.work {
+                Work::Deploy { .. } => "the release was refused, and nothing was changed:",
+                _ => "it failed before anything was changed:",
+            }),
             Outcome::Reverted => failed(match &task.old {
                 Some(_) => "it failed, and what served before serves again:",
                 None => "it failed, and what it had made is removed again:",

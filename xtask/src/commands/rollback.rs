@@ -12,7 +12,7 @@ use crate::cli;
 use crate::config::environment;
 use crate::context::Context;
 use crate::error::Failure;
-use crate::release::{self, KEEP, Observed, Release, Task, Way, Work};
+use crate::release::{self, Dump, KEEP, Observed, Release, Task, Way, Work};
 
 pub(crate) fn run(context: &Context, args: &cli::Rollback) -> Result<()> {
     let started = Instant::now();
@@ -26,7 +26,10 @@ pub(crate) fn run(context: &Context, args: &cli::Rollback) -> Result<()> {
     on_host::refuse_unready(name, &observed).with_context(doing)?;
     let target = choose(name, &observed, args.to.as_deref()).with_context(doing)?;
     let way = way(&observed, target);
-    refuse_older_schema(&observed, target, way).with_context(doing)?;
+    refuse_older_schema(name, &observed, target, way, || {
+        release::copies(&machine, host)
+    })
+    .with_context(doing)?;
     let road = match way {
         Way::Code => "switch without a restart",
         _ => "drain, backup, stop, init, start",
@@ -112,19 +115,38 @@ fn way(observed: &Observed, target: &Release) -> Way {
 }
 
 /// Airflow refuses a schema that a newer one made; so it is said before anything
-/// stops.
-fn refuse_older_schema(observed: &Observed, target: &Release, way: Way) -> Result<()> {
+/// stops, with the copy that was made before, where there is one.
+fn refuse_older_schema(
+    name: &str,
+    observed: &Observed,
+    target: &Release,
+    way: Way,
+    copies: impl FnOnce() -> Result<Vec<Dump>>,
+) -> Result<()> {
     let now = observed.state.as_ref().and_then(|s| s.revision.as_deref());
     let then = observed.passed.get(&target.id).map(String::as_str);
-    match (now, then) {
-        (Some(now), Some(then)) if way == Way::Restart && !then.is_empty() && now != then => {
-            Err(Failure::user(format!(
-                "the metadata database's schema is {now}, {} was made for {then}",
-                target.id
-            ))
-            .hint("an older Airflow cannot read a newer schema: deploy forward, or restore the backup that was taken before, in backups of the stack's folder")
-            .into())
-        }
-        _ => Ok(()),
+    let (Some(now), Some(then)) = (now, then) else {
+        return Ok(());
+    };
+    if way != Way::Restart || then.is_empty() || now == then {
+        return Ok(());
     }
+    let copies = copies()?;
+    let of_then = copies
+        .iter()
+        .rev()
+        .find(|copy| copy.revision() == Some(then));
+    let hint = match of_then {
+        Some(copy) => format!(
+            "an older Airflow cannot read a newer schema: deploy forward, or go back to the copy of before, and see first what would be lost:\ncargo xtask restore --host {name} --from {} --release {}",
+            copy.name, target.id
+        ),
+        None => "an older Airflow cannot read a newer schema, and no copy of before is kept: deploy forward".to_owned(),
+    };
+    Err(Failure::user(format!(
+        "the metadata database's schema is {now}, {} was made for {then}",
+        target.id
+    ))
+    .hint(hint)
+    .into())
 }

@@ -157,6 +157,48 @@ fn fill(kind: &str, env: &EnvFile, around: &Surroundings<'_>) -> anyhow::Result<
     })
 }
 
+/// Secrets that can be made anew together with what holds them, in order.
+pub(crate) const ROTATED: [&str; 10] = [
+    "AIRFLOW_FERNET_KEY",
+    "AIRFLOW_WEBSERVER_SECRET_KEY",
+    "AIRFLOW_ADMIN_PASSWORD",
+    "AIRFLOW_API_PASSWORD",
+    "AIRFLOW_DB_PASSWORD",
+    "POSTGRES_PASSWORD",
+    "POSTGRES_ANALYTICS_PASSWORD",
+    "MYSQL_ROOT_PASSWORD",
+    "DEMO_SOURCE_PASSWORD",
+    "OPENDENTAL_SOURCE_PASSWORD",
+];
+
+/// The same settings with new values for `names`, which are of [`ROTATED`].
+///
+/// # Errors
+/// Where `random` fails.
+pub(crate) fn renew(
+    env: &EnvFile,
+    names: &[&str],
+    random: &dyn Fn(&mut [u8]) -> anyhow::Result<()>,
+) -> anyhow::Result<EnvFile> {
+    let mut made = env.clone();
+    for name in names {
+        let value = match *name {
+            "AIRFLOW_FERNET_KEY" => {
+                let mut key = [0; 32];
+                random(&mut key)?;
+                BASE64URL.encode(&key)
+            }
+            _ => secret(random)?,
+        };
+        made.set(name, &value);
+    }
+    if names.contains(&"AIRFLOW_DB_PASSWORD") {
+        let url = metadata_url(&made);
+        made.set("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", &url);
+    }
+    Ok(made)
+}
+
 /// Letters and digits only: they mean the same in a shell, a URL and YAML.
 fn secret(random: &dyn Fn(&mut [u8]) -> anyhow::Result<()>) -> anyhow::Result<String> {
     let mut text = String::with_capacity(SECRET_LENGTH);
@@ -245,6 +287,30 @@ mod tests {
             .filter(|value| !value.is_empty())
             .collect();
         assert_eq!(secrets.len(), 10, "each secret is one of its own");
+    }
+
+    #[test]
+    fn secrets_are_renewed_with_what_is_made_of_them_and_nothing_else() {
+        let (env, made) = with(&[], |around| {
+            let env = EnvFile::parse(&generate(&template(), None, around).unwrap().text);
+            let names = ["AIRFLOW_FERNET_KEY", "AIRFLOW_DB_PASSWORD"];
+            let made = renew(&env, &names, around.random).unwrap();
+            (env, made)
+        });
+        assert_eq!(check(&template(), &made), []);
+        let changed: Vec<&str> = env
+            .entries()
+            .filter(|(name, value)| made.get(name).unwrap_or_default() != *value)
+            .map(|(name, _)| name)
+            .collect();
+        assert_eq!(
+            changed,
+            [
+                "AIRFLOW_FERNET_KEY",
+                "AIRFLOW_DB_PASSWORD",
+                "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
+            ]
+        );
     }
 
     #[test]

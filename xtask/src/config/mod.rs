@@ -18,7 +18,7 @@ pub(crate) use allowed::{Allow, Allowed};
 pub(crate) use check::{Problem, check};
 pub(crate) use deploy::{Bases, Deploy, DeployEdit};
 pub(crate) use dotenv::EnvFile;
-pub(crate) use generate::{Surroundings, generate};
+pub(crate) use generate::{ROTATED, Surroundings, generate, renew};
 pub(crate) use hosts::{EnvSource, Host, Transport};
 pub(crate) use notice::notices;
 pub(crate) use place::Place;

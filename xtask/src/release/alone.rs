@@ -18,12 +18,29 @@ pub(crate) struct Alone {
     pub(crate) run: String,
 }
 
+/// Where Compose was asked, and where the stack is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Places<'a> {
+    /// Compose's project.
+    pub(crate) project: &'a str,
+    /// The folder that Compose took for the stack's: the older one wants it to exist.
+    pub(crate) asked: &'a str,
+    /// The stack's folder on its host.
+    pub(crate) there: &'a str,
+}
+
 /// Of what `compose config` says, as JSON: one of [`ALONE`]. `env_file` is where
 /// its variables lie on the host.
 ///
 /// # Errors
 /// Where a value cannot be in such a file, or Compose says something unforeseen.
-pub(crate) fn alone(config: &Value, project: &str, service: &str, env_file: &str) -> Result<Alone> {
+pub(crate) fn alone(
+    config: &Value,
+    places: Places<'_>,
+    service: &str,
+    env_file: &str,
+) -> Result<Alone> {
+    let project = places.project;
     let found = config["services"][service]
         .as_object()
         .with_context(|| format!("failed to find {service} in what Compose says"))?;
@@ -32,11 +49,11 @@ pub(crate) fn alone(config: &Value, project: &str, service: &str, env_file: &str
     flag("network", format!("{project}_default"));
     flag("env-file", env_file.to_owned());
     flag("user", text(found, "user"));
-    for host in texts(&found["extra_hosts"]) {
-        flag("add-host", host.replacen('=', ":", 1));
+    for host in hosts(&found["extra_hosts"]) {
+        flag("add-host", host);
     }
     for mount in list(found, "volumes") {
-        flag("volume", volume(mount, project)?);
+        flag("volume", volume(mount, places)?);
     }
     for port in list(found, "ports") {
         flag("publish", published(port));
@@ -101,8 +118,21 @@ fn env(values: &Value, service: &str) -> Result<String> {
     Ok(lines)
 }
 
+/// v1 says them by name, v2 as `name=address`.
+fn hosts(values: &Value) -> Vec<String> {
+    let named = values.as_object().into_iter().flatten();
+    named
+        .map(|(name, address)| format!("{name}:{}", text_of(address)))
+        .chain(
+            texts(values)
+                .into_iter()
+                .map(|host| host.replacen('=', ":", 1)),
+        )
+        .collect()
+}
+
 /// v1 says `source:target:ro`, v2 each part; a volume's name is the project's.
-fn volume(mount: &Value, project: &str) -> Result<String> {
+fn volume(mount: &Value, places: Places<'_>) -> Result<String> {
     let (source, rest) = match mount {
         Value::String(short) => {
             let (source, rest) = short.split_once(':').context("failed to read a mount")?;
@@ -113,9 +143,11 @@ fn volume(mount: &Value, project: &str) -> Result<String> {
             (text_of(&long["source"]), text_of(&long["target"]) + mode)
         }
     };
-    Ok(match source.starts_with('/') {
-        true => format!("{source}:{rest}"),
-        false => format!("{project}_{source}:{rest}"),
+    let within = source.strip_prefix(places.asked);
+    Ok(match within.filter(|rest| rest.starts_with('/')) {
+        Some(path) => format!("{}{path}:{rest}", places.there),
+        None if source.starts_with('/') => format!("{source}:{rest}"),
+        None => format!("{}_{source}:{rest}", places.project),
     })
 }
 
@@ -176,10 +208,16 @@ mod tests {
 
     use super::*;
 
-    fn service(volumes: Value, ports: Value, grace: &str, hosts: &str) -> Value {
+    const PLACES: Places<'_> = Places {
+        project: "dental",
+        asked: "/home/me/dental",
+        there: "/srv/dental",
+    };
+
+    fn service(volumes: Value, ports: Value, grace: &str, hosts: Value) -> Value {
         json!({"services": {"airflow-scheduler": {
             "image": "airflow:1", "user": "1000:0", "restart": "unless-stopped",
-            "command": ["scheduler"], "extra_hosts": [hosts], "stop_grace_period": grace,
+            "command": ["scheduler"], "extra_hosts": hosts, "stop_grace_period": grace,
             "environment": {"A": "0 21 * * *", "B": "it's \"$$5\"", "C": null, "D": "a#b "},
             "volumes": volumes, "ports": ports,
             "logging": {"driver": "json-file", "options": {"max-size": "10m"}},
@@ -191,32 +229,26 @@ mod tests {
     fn both_generations_of_compose_lead_to_the_same_command() {
         let v1 = service(
             json!([
-                "/srv/dental/code:/opt/d:ro",
-                "/srv/dental/logs:/logs:rw",
+                "/home/me/dental/code:/opt/d:ro",
+                "/home/me/dental/logs:/logs:rw",
                 "state:/state:rw"
             ]),
             json!(["127.0.0.1:8080:8080/tcp"]),
             "2m0s",
-            "host.docker.internal:host-gateway",
+            json!({"host.docker.internal": "host-gateway"}),
         );
         let v2 = service(
             json!([
-                {"type": "bind", "source": "/srv/dental/code", "target": "/opt/d", "read_only": true},
-                {"type": "bind", "source": "/srv/dental/logs", "target": "/logs"},
+                {"type": "bind", "source": "/home/me/dental/code", "target": "/opt/d", "read_only": true},
+                {"type": "bind", "source": "/home/me/dental/logs", "target": "/logs"},
                 {"type": "volume", "source": "state", "target": "/state", "volume": {}},
             ]),
             json!([{"mode": "ingress", "host_ip": "127.0.0.1", "target": 8080, "published": "8080"}]),
             "120s",
-            "host.docker.internal=host-gateway",
+            json!(["host.docker.internal=host-gateway"]),
         );
         let [one, two] = [&v1, &v2].map(|config| {
-            alone(
-                config,
-                "dental",
-                "airflow-scheduler",
-                "/srv/dental/run/s.env",
-            )
-            .unwrap()
+            alone(config, PLACES, "airflow-scheduler", "/srv/dental/run/s.env").unwrap()
         });
         assert_eq!(one, two);
         assert_eq!(
@@ -236,9 +268,9 @@ mod tests {
 
     #[test]
     fn what_such_a_file_cannot_hold_is_refused_by_name() {
-        let mut config = service(json!([]), json!([]), "1m", "a:b");
+        let mut config = service(json!([]), json!([]), "1m", json!(null));
         config["services"]["airflow-scheduler"]["environment"]["E"] = json!("a\nb");
-        let error = alone(&config, "dental", "airflow-scheduler", "/e").unwrap_err();
+        let error = alone(&config, PLACES, "airflow-scheduler", "/e").unwrap_err();
         assert!(
             error.to_string().ends_with("E has more than one line"),
             "{error}"

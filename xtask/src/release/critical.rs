@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use xshell::cmd;
 
 use super::{Release, Way};
@@ -13,6 +13,10 @@ use crate::exec::{Machine, Step, quote};
 
 const COMMON: &str = include_str!("critical/common.sh");
 const DEPLOY: &str = include_str!("critical/deploy.sh");
+const BACKUP: &str = include_str!("critical/backup.sh");
+const RESTORE: &str = include_str!("critical/restore.sh");
+const ROTATE: &str = include_str!("critical/rotate.sh");
+const DESTROY: &str = include_str!("critical/destroy.sh");
 const ANSWER: Duration = Duration::from_secs(60);
 /// How often a connection that broke is made again, while the host goes on.
 const TRIES: u32 = 20;
@@ -49,10 +53,34 @@ pub(crate) enum Work {
         /// How many releases stay.
         keep: usize,
     },
+    /// The metadata database is copied, while the release serves.
+    Backup,
+    /// The metadata database becomes what a copy has, and the release serves.
+    Restore {
+        /// The copy's name in `backups`.
+        from: String,
+    },
+    /// Databases take the passwords of the release's settings, Airflow's secrets are
+    /// written anew by its key, and it serves.
+    Rotate {
+        /// The settings that serve.
+        env_old: String,
+        /// The settings that have new values.
+        names: Vec<String>,
+        /// The demo source is of this stack.
+        mysql: bool,
+        /// DAGs that have to be there.
+        dags: Vec<String>,
+    },
+    /// All goes but the copies and the audit log.
+    Destroy {
+        /// The metadata database is copied before.
+        copy: bool,
+    },
 }
 
 /// A line of the journal.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) struct Event {
     /// `gate`, `drain`, `switch`, …, `end`.
     pub(crate) phase: String,
@@ -84,7 +112,7 @@ pub(crate) enum Outcome {
 impl Task {
     fn script(&self, host: &Host) -> String {
         let directory = &host.directory;
-        let (way, doing, own, script) = self.work.script(&self.release.id);
+        let (way, doing, own, script) = self.work.script(directory, &self.release.id);
         let shared = [
             ("home", directory.clone()),
             ("run", format!("{directory}/deploys/{}", self.run)),
@@ -92,6 +120,7 @@ impl Task {
             ("way", way.to_owned()),
             ("id", self.release.id.clone()),
             ("old", self.old.clone().unwrap_or_default()),
+            ("env", self.release.env.clone()),
             ("mount", host.project_mount.clone()),
             ("project", self.release.project.clone()),
             ("databases", self.release.databases.join(" ")),
@@ -115,7 +144,11 @@ type Given = (&'static str, String);
 impl Work {
     /// For the audit log in a word, and for a person; what its script is given, and
     /// the script.
-    fn script(&self, release: &str) -> (&'static str, String, Vec<Given>, &'static str) {
+    fn script(
+        &self,
+        directory: &str,
+        release: &str,
+    ) -> (&'static str, String, Vec<Given>, &'static str) {
         let yes = |is: bool| if is { "yes" } else { "no" }.to_owned();
         match self {
             Self::Deploy {
@@ -132,6 +165,35 @@ impl Work {
                     ("keep", keep.to_string()),
                 ],
                 DEPLOY,
+            ),
+            Self::Backup => ("backup", "backup".to_owned(), vec![], BACKUP),
+            Self::Restore { from } => (
+                "restore",
+                format!("restore of {from}"),
+                vec![("from", format!("{directory}/backups/{from}"))],
+                RESTORE,
+            ),
+            Self::Rotate {
+                env_old,
+                names,
+                mysql,
+                dags,
+            } => (
+                "rotate",
+                "rotation of secrets".to_owned(),
+                vec![
+                    ("env_old", env_old.clone()),
+                    ("rotated", names.join(" ")),
+                    ("mysql", yes(*mysql)),
+                    ("dags", dags.join(" ")),
+                ],
+                ROTATE,
+            ),
+            Self::Destroy { copy } => (
+                "destroy",
+                "removal of the stack".to_owned(),
+                vec![("copy", yes(*copy))],
+                DESTROY,
             ),
         }
     }
@@ -261,6 +323,58 @@ impl Outcome {
             Self::Failed => "failed",
             Self::Busy => "busy",
             Self::Lost => "lost",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+
+    use super::super::observe::tests::{SERVES, observed};
+    use super::*;
+
+    #[test]
+    fn every_task_is_a_script_that_a_shell_reads_whole() {
+        let host: Host = toml::from_str("ssh = 'a'\ndirectory = '/srv/den tal'\n").unwrap();
+        let text = |text: &str| text.to_owned();
+        let works = [
+            Work::Deploy {
+                way: Way::Restart,
+                gated: false,
+                dags: vec![text("a"), text("b")],
+                keep: 5,
+            },
+            Work::Backup,
+            Work::Restore {
+                from: text("it's.dump"),
+            },
+            Work::Rotate {
+                env_old: text("e"),
+                names: vec![],
+                mysql: true,
+                dags: vec![],
+            },
+            Work::Destroy { copy: true },
+        ];
+        for work in works {
+            let task = Task {
+                run: text("r"),
+                release: observed(SERVES).releases.remove(0),
+                old: None,
+                wait: Some(0),
+                who: serde_json::json!({"by": "o'brien"}),
+                work,
+            };
+            let script = task.script(&host);
+            assert!(script.starts_with("home='/srv/den tal'\nrun='/srv/den tal/deploys/r'\n"));
+            let mut sh = Command::new("sh");
+            let mut sh = sh.args(["-n"]).stdin(Stdio::piped()).spawn().unwrap();
+            let mut stdin = sh.stdin.take().unwrap();
+            stdin.write_all(script.as_bytes()).unwrap();
+            drop(stdin);
+            assert!(sh.wait().unwrap().success(), "{:?}", task.work);
         }
     }
 }

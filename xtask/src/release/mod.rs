@@ -3,18 +3,28 @@
 
 mod alone;
 mod code;
+mod copies;
 mod critical;
+mod holder;
+mod leavings;
 mod observe;
 mod plan;
 mod serving;
+mod settings;
 mod ship;
 
-pub(crate) use alone::{ALONE, alone};
+pub(crate) use alone::{ALONE, Places, alone};
 pub(crate) use code::{Code, ROOTS};
+pub(crate) use copies::{
+    Contents, Dump, Lost, copies, fetch, give, knows, look, lost, refuse_elsewhere,
+};
 pub(crate) use critical::{Event, Follow, Outcome, Task, Work, start};
+pub(crate) use holder::{Holder, lock};
+pub(crate) use leavings::{Leavings, leavings};
 pub(crate) use observe::{ActiveRun, Observed, Served, State, observe};
 pub(crate) use plan::{AIRFLOW, Calling, Needed, Plan, Wanted, Way, plan};
 pub(crate) use serving::serving;
+pub(crate) use settings::{Difference, env_of, made_of};
 pub(crate) use ship::{ship, ship_inputs, write_env, write_run_env};
 
 use serde::{Deserialize, Serialize};

@@ -13,6 +13,7 @@
 
 #[path = "../containers/mod.rs"]
 mod containers;
+mod data;
 mod faults;
 mod life;
 mod operate;

@@ -122,6 +122,7 @@ fn before_the_first_deploy(spare: &Spare) {
                 "pass architecture",
                 "pass memory",
                 "pass disk",
+                "pass disk of the engine",
                 "pass clock",
                 "pass rsync",
                 "pass rsync here",

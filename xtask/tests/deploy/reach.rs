@@ -292,9 +292,9 @@ fn a_slim_host_behind_a_proxy_serves_with_its_databases_elsewhere() {
         ("X-Forwarded-Proto", "https"),
         ("X-Forwarded-Host", "evil.example"),
     ];
-    let answer = ask(&page, "/home", &proxy);
+    let answer = ask(&page, "/dagrun/list/", &proxy);
     assert!(
-        answer.contains("next=https%3A%2F%2Fairflow.example.com%2Fhome"),
+        answer.contains("next=https%3A%2F%2Fairflow.example.com%2Fdagrun%2F"),
         "{answer}"
     );
     let login = ask(&page, "/login/", &proxy);
@@ -351,7 +351,7 @@ fn without_compose(spare: &Spare) {
     };
     let variables = |service: &str| {
         let label = format!("--filter label=com.docker.compose.service={service}");
-        let format = "'{{range .Config.Env}}{{println .}}{{end}}'";
+        let format = "'{{.HostConfig.ExtraHosts}} {{.Config.User}}{{println}}{{range .Config.Env}}{{println .}}{{end}}'";
         let found = there(&format!(
             "docker inspect --format {format} $(docker ps -q {label}) | sort"
         ));

@@ -6,12 +6,13 @@
 #   way       the same in a word, for the audit log
 #   id        the release that is to serve
 #   old       the release to fall back to; empty where there is none
+#   env       the name of its settings
 #   mount     where containers see the code
 #   project   Compose's project
 #   databases names of services, with spaces between
 #   wait      seconds to wait for a run that is active; now: whatever runs
 #   who       for the audit log; JSON
-# shellcheck shell=sh disable=SC2154,SC2317 # assigned before; phases are called by name
+# shellcheck shell=sh disable=SC2034,SC2154,SC2317 # assigned before or read after; phases are called by name
 set -u
 umask 022
 code=$home/code
@@ -67,6 +68,28 @@ metadata() {
     fi
 }
 
+# Airflow as it would be with the new code.
+with_new_code() {
+    new=$mount/releases/$id
+    set -- -e "PROJECT_ROOT=$new" -e "AIRFLOW__CORE__DAGS_FOLDER=$new/airflow/dags" \
+        -e "AIRFLOW__CORE__PLUGINS_FOLDER=$new/airflow/plugins" -e "PYTHONPATH=$new/etl_pipeline" \
+        -e "DBT_PROJECT_DIR=$new/dbt_dental_models" -e "DBT_PROFILES_DIR=$new/dbt_dental_models" "$@"
+    if [ "$way" = code ]; then
+        docker exec "$@"
+    else
+        compose run --rm --no-deps -T "$@"
+    fi
+}
+# What has to hold before a release serves; dags are the ids of DAGs that have to be there, with spaces between.
+gate() {
+    where=airflow-init skip=
+    # Settings and the source are what they were: a clinic's server that sleeps by day stops no change of code.
+    [ "$way" != code ] || where=$(container airflow-scheduler) skip=fernet,source,analytics
+    with_new_code "$where" python "$mount/releases/$id/airflow/release/gate.py" --dags "$(echo "$dags" | tr ' ' ,)" \
+        --skip "$skip" --serve-as "$mount/releases/$id=$mount/current" >"$run/gate.json" &&
+        cp "$run/gate.json" "$code/releases/$id/.release/gate.json"
+}
+
 # Waits until services run and are healthy; $1 seconds, then their names.
 healthy() {
     until=$(($(date +%s) + $1))
@@ -120,28 +143,68 @@ resume() {
     rm -f "$home/paused"
 }
 
-backup_path=$home/backups/$(basename "$run").dump
 in_postgres() { docker exec -i "$(container postgres)" sh -c "$1"; }
-# A copy that was not restored once is no backup.
+# Of the release that is to serve; the metadata database may be on another server though Postgres is a service here.
+ours() {
+    case " $databases " in *' postgres '*) ;; *) return 1 ;; esac
+    grep -q '^AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=.*@postgres[:/]' "$home/env/$env.env"
+}
+# A copy of the metadata database; its name is the time and Airflow's revision. One that was not restored once is no copy.
 backup() {
-    case " $databases " in *' postgres '*) ;; *) echo 'the metadata database is not ours to copy'; return 0 ;; esac
+    ours || { echo 'the metadata database is not ours to copy'; return 0; }
     mkdir -p "$home/backups" && chmod 700 "$home/backups" || return 1
+    held=$(revision)
+    name=$(date -u +%Y%m%dT%H%M%SZ)-${held:-none}.dump
     # shellcheck disable=SC2016 # expanded in the container
-    (umask 077 && in_postgres 'pg_dump -U "$POSTGRES_USER" --format custom "$AIRFLOW_DB_NAME"' >"$backup_path") || return 1
-    # shellcheck disable=SC2016 # expanded in the container
-    in_postgres 'createdb -U "$POSTGRES_USER" "$AIRFLOW_DB_NAME"_proof && pg_restore -U "$POSTGRES_USER" --exit-on-error --dbname "$AIRFLOW_DB_NAME"_proof
-        code=$?; dropdb -U "$POSTGRES_USER" --if-exists "$AIRFLOW_DB_NAME"_proof; exit $code' <"$backup_path"
+    if ! (umask 077 && in_postgres 'pg_dump -U "$POSTGRES_USER" --format custom "$AIRFLOW_DB_NAME"' >"$home/backups/$name.part") ||
+        ! proof "$home/backups/$name.part"; then
+        rm -f "$home/backups/$name.part"
+        return 1
+    fi
+    # In it they are paused.
+    [ ! -s "$home/paused" ] || (umask 077 && cat "$home/paused" >"$home/backups/${name%.dump}.unpaused") || return 1
+    mv "$home/backups/$name.part" "$home/backups/$name" || return 1
+    backup_path=$home/backups/$name
+    printf %s "$name" >"$run/backup"
 }
-# The database as it was when everything was paused. Nothing has run since.
-restore() {
+backup_path=
+proof() {
     # shellcheck disable=SC2016 # expanded in the container
-    in_postgres 'dropdb -U "$POSTGRES_USER" --force "$AIRFLOW_DB_NAME" && createdb -U "$POSTGRES_USER" --owner "$AIRFLOW_DB_USER" "$AIRFLOW_DB_NAME" &&
-        pg_restore -U "$POSTGRES_USER" --exit-on-error --dbname "$AIRFLOW_DB_NAME"' <"$backup_path"
+    in_postgres 'dropdb -U "$POSTGRES_USER" --if-exists "$AIRFLOW_DB_NAME"_proof && createdb -U "$POSTGRES_USER" "$AIRFLOW_DB_NAME"_proof &&
+        pg_restore -U "$POSTGRES_USER" --exit-on-error --dbname "$AIRFLOW_DB_NAME"_proof
+        code=$?; dropdb -U "$POSTGRES_USER" --if-exists "$AIRFLOW_DB_NAME"_proof; exit $code' <"$1"
 }
-revision() {
+# The database as a copy has it. It takes the other's place in one transaction, once it is whole.
+restore() { in_postgres "$in_its_place" <"$1"; }
+in_its_place=$(
+    cat <<'END'
+set -e
+export PGUSER="$POSTGRES_USER" PGDATABASE=postgres
+next=${AIRFLOW_DB_NAME}_next before=${AIRFLOW_DB_NAME}_before
+dropdb --if-exists "$next"
+createdb --owner "$AIRFLOW_DB_USER" "$next"
+pg_restore --exit-on-error --dbname "$next"
+dropdb --if-exists --force "$before"
+psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 --set db="$AIRFLOW_DB_NAME" --set next="$next" --set before="$before" <<'SQL'
+revoke connect on database :"next" from public;
+select exists (select from pg_database where datname = :'db') as there \gset
+select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = :'db' \g /dev/null
+begin;
+\if :there
+alter database :"db" rename to :"before";
+\endif
+alter database :"next" rename to :"db";
+commit;
+SQL
+dropdb --if-exists --force "$before"
+END
+)
+# $1: what to ask the metadata database
+ask() {
     # shellcheck disable=SC2016 # expanded in the container
-    in_postgres 'psql -U "$POSTGRES_USER" -d "$AIRFLOW_DB_NAME" -Atc "select version_num from alembic_version"' 2>/dev/null
+    docker exec -i "$(container postgres)" sh -c 'psql -U "$POSTGRES_USER" -d "$AIRFLOW_DB_NAME" -Atc "$1"' ask "$1"
 }
+revision() { ask 'select version_num from alembic_version' 2>/dev/null; }
 
 # shellcheck disable=SC2086 # names of services
 stop_airflow() { compose stop $airflow; }
@@ -180,6 +243,12 @@ truth() {
             { echo "error: $service runs $runs, not $wanted"; return 1; }
     done
     steady && metadata live --since "$(cat "$run/since")" --expect "$(cat "$code/releases/$serving/.release/gate.json")" --limit "$1"
+}
+# It has served well.
+settle() {
+    revision >"$code/releases/$id/.release/revision"
+    : >"$code/releases/$id/.release/good"
+    printf %s "$id" >"$home/good.new" && mv "$home/good.new" "$home/good"
 }
 
 not_drained() {

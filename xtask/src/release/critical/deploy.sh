@@ -2,29 +2,9 @@
 # A deploy: the part that must not end half-way. Beside what all tasks are given:
 #   way       first, restart or code
 #   gated     yes where the release passed its gate before
-#   dags      ids of DAGs that have to be there, with spaces between
+#   dags      as for the gate
 #   keep      how many releases stay
 # shellcheck shell=sh disable=SC2154,SC2317 # assigned before; phases are called by name
-# Airflow as it would be with the new code.
-with_new_code() {
-    new=$mount/releases/$id
-    set -- -e "PROJECT_ROOT=$new" -e "AIRFLOW__CORE__DAGS_FOLDER=$new/airflow/dags" \
-        -e "AIRFLOW__CORE__PLUGINS_FOLDER=$new/airflow/plugins" -e "PYTHONPATH=$new/etl_pipeline" \
-        -e "DBT_PROJECT_DIR=$new/dbt_dental_models" -e "DBT_PROFILES_DIR=$new/dbt_dental_models" "$@"
-    if [ "$way" = code ]; then
-        docker exec "$@"
-    else
-        compose run --rm --no-deps -T "$@"
-    fi
-}
-gate() {
-    where=airflow-init skip=
-    # Settings and the source are what they were: a clinic's server that sleeps by day stops no change of code.
-    [ "$way" != code ] || where=$(container airflow-scheduler) skip=fernet,source,analytics
-    with_new_code "$where" python "$mount/releases/$id/airflow/release/gate.py" --dags "$(echo "$dags" | tr ' ' ,)" \
-        --skip "$skip" --serve-as "$mount/releases/$id=$mount/current" >"$run/gate.json" &&
-        cp "$run/gate.json" "$code/releases/$id/.release/gate.json"
-}
 seed() { compose run --rm --no-deps -T demo-seed; }
 reread() { metadata reparse && now >"$run/since" && truth 30; }
 
@@ -44,7 +24,7 @@ revert() {
             if [ -n "${before:-}" ] && [ -n "$after" ] && [ "$after" != "$before" ]; then
                 # With --now nothing was paused: the copy may lack what ran since. A person decides.
                 [ "$wait" != now ] || finish failed
-                phase 'restore the backup' restore || finish failed
+                phase 'restore the backup' restore "$backup_path" || finish failed
             fi
             phase start start_airflow && phase verify truth 60 && phase resume resume && finish reverted
             ;;
@@ -65,6 +45,18 @@ clean() {
     # shellcheck disable=SC2086 # nothing, or a flag
     compose down $volumes --remove-orphans --timeout 20
     rm -rf "$code/current" "$code/releases/$id"
+}
+# The newest copies stay however old they are, and the newest of each revision that a release that is kept was made for.
+old_copies() {
+    needed=$(cat "$code"/releases/*/.release/revision 2>/dev/null)
+    find "$home/backups" -name "*.dump" 2>/dev/null | sort -r | while read -r copy; do
+        of=${copy##*-} n=$((${n:-0} + 1))
+        of=${of%.dump}
+        case " ${seen:-} " in *" $of "*) newest= ;; *) newest=yes seen="${seen:-} $of" ;; esac
+        [ "$n" -gt "$keep" ] || continue
+        [ -z "$newest" ] || ! echo "$needed" | grep -qxF "$of" || continue
+        find "$copy" "${copy%.dump}.unpaused" -mtime +30 2>/dev/null
+    done
 }
 prune() {
     # The newest, what serves and what served before stay.
@@ -91,7 +83,7 @@ prune() {
     docker ps --all --quiet --filter "label=com.docker.compose.project=$project" --filter label=com.docker.compose.oneoff=True \
         --filter status=exited | xargs -r docker rm
     find "$home/deploys" -mindepth 1 -maxdepth 1 -mtime +90 -exec rm -rf {} +
-    find "$home/backups" -name '*.dump' -mtime +30 -delete 2>/dev/null
+    old_copies | xargs -r rm -f
     return 0
 }
 
@@ -138,9 +130,7 @@ case $way in
         phase verify truth 60 || revert
         ;;
 esac
-revision >"$code/releases/$id/.release/revision"
-: >"$code/releases/$id/.release/good"
-printf %s "$id" >"$home/good.new" && mv "$home/good.new" "$home/good"
+settle
 phase resume resume || finish failed
 phase prune prune
 finish 'done'
