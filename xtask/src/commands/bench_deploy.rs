@@ -42,7 +42,11 @@ pub(super) fn figures(context: &Context, runs: usize) -> Result<Vec<Figure>> {
     nothing_to_do(context, &remote, runs, &mut figures)?;
     one_line(context, &remote, few, &mut figures)?;
     back(context, &remote, &mut figures)?;
-    transports(context, &remote, &facts.image(), &mut figures)?;
+    let mut images = Vec::new();
+    let done = transports(context, &remote, &facts.image(), &mut images, &mut figures);
+    // Whatever became of it.
+    forget(context, &images)?;
+    done?;
     Ok(figures)
 }
 
@@ -172,11 +176,11 @@ fn transports(
     context: &Context,
     remote: &Remote<'_>,
     image: &str,
+    images: &mut Vec<String>,
     figures: &mut Vec<Figure>,
 ) -> Result<()> {
     let push = remote.xtask(&["push", "--host", NAME, "--allow-dirty", "--json"]);
     let built = remote.xtask(&["build"]);
-    let mut images = Vec::new();
     let change = |which: &str| -> Result<()> {
         remote.change("Dockerfile.airflow", |text| {
             let kept: Vec<&str> = text
@@ -221,7 +225,9 @@ fn transports(
         change(which)?;
         time(context, &built)?;
         let by_registry = measured(context, remote, what, &push)?;
-        images.push(named(&by_registry.told)?);
+        let name = named(&by_registry.told)?;
+        images.push(format!("{}/team/{name}", registry.host));
+        images.push(name);
         told(what, &by_registry, note(&by_registry));
     }
 
@@ -251,7 +257,7 @@ fn transports(
         vec![plain.bytes as f64 / by_ssh.bytes as f64],
         "times".to_owned(),
     ));
-    forget(context, &images, &registry.host)
+    Ok(())
 }
 
 /// The image that `push --json` told of.
@@ -262,14 +268,10 @@ fn named(told: &str) -> Result<String> {
 }
 
 /// Every build moves `latest`: it goes back, and what was built goes.
-fn forget(context: &Context, images: &[String], registry: &str) -> Result<()> {
+fn forget(context: &Context, images: &[String]) -> Result<()> {
     let (engine, sh) = (context.engine()?, context.machine.sh());
     let docker = engine.docker();
-    let in_registry = images
-        .iter()
-        .map(|image| format!("{registry}/team/{image}"));
-    let all: Vec<String> = images.iter().cloned().chain(in_registry).collect();
-    let remove = cmd!(sh, "{docker} image rm --force {all...}");
+    let remove = cmd!(sh, "{docker} image rm --force {images...}");
     context
         .machine
         .capture(&Step::new("remove the images of the benchmark", remove))?;

@@ -16,7 +16,7 @@ done
 if [ -e "$home/lock" ] && ! flock --nonblock "$home/lock" true; then say busy "$(cat "$home/busy" 2>/dev/null || echo somebody)"; fi
 [ -n "$engine" ] || exit 0
 for name; do
-    format='{"Id":{{json .Id}},"RootFS":{{json .RootFS}},"Config":{"Labels":{"dental.image.inputs":{{json (index .Config.Labels "dental.image.inputs")}}}}}'
+    format='{"Id":{{json .Id}},"RootFS":{{json .RootFS}},"Config":{"Labels":{ {{with .Config.Labels}}{{with index . "dental.image.inputs"}}"dental.image.inputs":{{json .}}{{end}}{{end}} }}}'
     ! found=$(docker image inspect --format "$format" "$name" 2>/dev/null) || say image "$name $found"
 done
 labels='{{index .Config.Labels "com.docker.compose.service"}} {{index .Config.Labels "com.docker.compose.oneoff"}}'

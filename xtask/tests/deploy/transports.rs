@@ -99,7 +99,7 @@ fn know(host: &Spare, keys: &str) {
 fn one_layer_more(host: &Spare) -> String {
     let path = host.tree().join("Dockerfile.airflow");
     let text = fs::read_to_string(&path).unwrap();
-    fs::write(&path, text.clone() + "RUN echo 1 >/opt/airflow/one\n").unwrap();
+    fs::write(&path, text.clone() + "RUN echo 1 >/opt/airflow/carried\n").unwrap();
     text
 }
 
