@@ -7,13 +7,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Variables by which xtask names images and a host; no installation's settings.
-const GIVEN: [&str; 6] = [
+const GIVEN: [&str; 12] = [
     "AIRFLOW_BASE_IMAGE",
     "AIRFLOW_IMAGE",
+    "BOOTSTRAP_DAGS",
+    "BOOTSTRAP_VARIABLES",
     "HOST_NAME",
     "MYSQL_IMAGE",
     "POSTGRES_IMAGE",
     "PROJECT_MOUNT",
+    "WEB_ADDRESS",
+    "WEB_BASE_URL",
+    "WEB_COOKIE_SECURE",
+    "WEB_PROXY_FIX",
 ];
 /// On for the demo that the template describes; off where nobody said anything.
 const MEANT_TO_DIFFER: [&str; 1] = ["ETL_ALLOW_BUSINESS_HOURS_OVERRIDE"];
@@ -27,7 +33,7 @@ fn root() -> PathBuf {
 
 /// Name → default of every `${NAME…}` in the compose files.
 fn read_by_compose() -> BTreeMap<String, Option<String>> {
-    let files = ["", "override.", "host."].map(|part| {
+    let files = ["", "override.", "host.", "web."].map(|part| {
         let name = format!("docker-compose.{part}yml");
         fs::read_to_string(root().join(name)).unwrap()
     });

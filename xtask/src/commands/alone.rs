@@ -51,7 +51,8 @@ impl Stack<'_> {
             format!(
                 "# Release {release} without Compose, on the host itself. Airflow that runs there has to be stopped first."
             ),
-            "set -e".to_owned(),
+            // Its own shell: a failure ends that, not the one it is pasted into.
+            "(set -e".to_owned(),
             format!("cd {}", quote(directory)),
             "mkdir -p airflow/logs airflow/certs".to_owned(),
             format!(
@@ -74,6 +75,7 @@ impl Stack<'_> {
                 self.settings.databases().join(" and ")
             ));
         }
+        lines.push(")".to_owned());
         print(&lines.join("\n"))
     }
 

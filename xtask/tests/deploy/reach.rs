@@ -265,12 +265,13 @@ fn a_slim_host_behind_a_proxy_serves_with_its_databases_elsewhere() {
     assert_eq!((status, first["end"].as_str()), (Some(0), Some("done")));
     let (status, serves) = spare.json(&["status", "--host", "spare", "--json"]);
     assert_eq!((status, serves["healthy"].as_bool()), (Some(0), Some(true)));
-    let services: Vec<&str> = serves["services"]
+    let mut services: Vec<&str> = serves["services"]
         .as_array()
         .unwrap()
         .iter()
         .map(|s| s["name"].as_str().unwrap())
         .collect();
+    services.sort_unstable();
     assert_eq!(services, ["airflow-scheduler", "airflow-webserver"]);
     let by_tls = "select string_agg(distinct s.ssl::text, ' ') from pg_stat_ssl s join pg_stat_activity a using (pid) \
                   where a.usename = 'airflow'";
