@@ -13,9 +13,6 @@ use crate::error::Failure;
 use crate::exec::{Machine, millis};
 use crate::release::{self, ActiveRun, Event, Follow, Observed, Outcome, Release, Task, Work};
 
-/// Lines of the host's log that a failure repeats.
-const LAST_LINES: usize = 30;
-
 /// Refuses a host that cannot carry the stack, or on which somebody is at work.
 pub(super) fn refuse_unready(name: &str, observed: &Observed) -> Result<()> {
     refuse_unready_for(name, observed, true)
@@ -145,7 +142,7 @@ impl There<'_> {
         let name = self.name;
         let failed = |what: &str| -> Result<()> {
             let follow = Follow::new(self.machine, self.host, &task.run);
-            let lines = follow.last_lines(LAST_LINES).unwrap_or_default();
+            let lines = follow.last_lines().unwrap_or_default();
             let tail: String = lines.iter().map(|line| format!("\n  | {line}")).collect();
             let log = format!("{}/deploys/{}/log", self.host.directory, task.run);
             Err(Failure::tool(format!("{what}{tail}"))

@@ -17,6 +17,8 @@ const BACKUP: &str = include_str!("critical/backup.sh");
 const RESTORE: &str = include_str!("critical/restore.sh");
 const ROTATE: &str = include_str!("critical/rotate.sh");
 const DESTROY: &str = include_str!("critical/destroy.sh");
+/// Lines that a failure repeats; common.sh keeps as many.
+const LAST_LINES: usize = 30;
 const ANSWER: Duration = Duration::from_secs(60);
 /// How often a connection that broke is made again, while the host goes on.
 const TRIES: u32 = 20;
@@ -288,12 +290,15 @@ impl<'a> Follow<'a> {
         }
     }
 
-    /// The last lines of what its tools said.
-    pub(crate) fn last_lines(&self, lines: usize) -> Result<Vec<String>> {
-        let (path, lines) = (format!("{}/log", self.folder), lines.to_string());
+    /// What the tools of the phase that failed said last; of the last phase, where
+    /// none did.
+    pub(crate) fn last_lines(&self) -> Result<Vec<String>> {
+        let folder = &self.folder;
+        let script =
+            format!("cat \"$1/failed\" 2>/dev/null || tail --lines {LAST_LINES} \"$1/log\"");
         let step = Step::new(
             "read the host's log",
-            cmd!(self.there.sh(), "tail --lines {lines} {path}"),
+            cmd!(self.there.sh(), "sh -c {script} last {folder}"),
         )
         .limit(ANSWER);
         let told = self.there.read(&step)?;

@@ -35,6 +35,8 @@ phase() {
         note "$phase" 'done' $(($(millis) - begun))
     else
         note "$phase" failed $(($(millis) - begun))
+        # What is done next to mend it has words of its own.
+        [ -e "$run/failed" ] || tail --lines 30 "$run/log" >"$run/failed"
         # Where it failed because the engine is being restarted, what comes next shall find it again.
         await_engine
     fi
