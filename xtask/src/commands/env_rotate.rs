@@ -146,6 +146,8 @@ fn file(context: &Context, host: &Host) -> Result<PathBuf> {
 /// A user failure for a name that is none, or that another server decides.
 fn names(settings: &Settings, asked: &[String]) -> Result<Vec<&'static str>> {
     let ours = |name: &&str| match *name {
+        // Without a name there is no such account.
+        "AIRFLOW_OPERATOR_PASSWORD" => !settings.or("AIRFLOW_OPERATOR_USERNAME", "").is_empty(),
         "AIRFLOW_DB_PASSWORD" => settings.metadata() == Store::Ours,
         "POSTGRES_ANALYTICS_PASSWORD" => settings.analytics() == Store::Ours,
         "MYSQL_ROOT_PASSWORD" | "DEMO_SOURCE_PASSWORD" | "OPENDENTAL_SOURCE_PASSWORD" => {

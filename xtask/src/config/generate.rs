@@ -158,11 +158,12 @@ fn fill(kind: &str, env: &EnvFile, around: &Surroundings<'_>) -> anyhow::Result<
 }
 
 /// Secrets that can be made anew together with what holds them, in order.
-pub(crate) const ROTATED: [&str; 10] = [
+pub(crate) const ROTATED: [&str; 11] = [
     "AIRFLOW_FERNET_KEY",
     "AIRFLOW_WEBSERVER_SECRET_KEY",
     "AIRFLOW_ADMIN_PASSWORD",
     "AIRFLOW_API_PASSWORD",
+    "AIRFLOW_OPERATOR_PASSWORD",
     "AIRFLOW_DB_PASSWORD",
     "POSTGRES_PASSWORD",
     "POSTGRES_ANALYTICS_PASSWORD",
