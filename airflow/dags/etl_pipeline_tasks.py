@@ -209,9 +209,10 @@ def _dbt_failure(result: dbt.DbtResult) -> str:
     """What failed first, for that is what a person reads first; then what mends it."""
     if result.select:
         names = " ".join(result.select[: notification.NAMES_SHOWN])
-        hint = f"mend it and try `cargo xtask dbt -- build --select {names}`; then clear dbt_build"
+        build = commands.dbt(f"build --select {names}")
+        hint = f"mend it and try `{build}`; then clear dbt_build"
     else:
-        hint = "`cargo xtask dbt -- parse` reads the models, `… debug` tries the connection"
+        hint = f"`{commands.dbt('parse')}` reads the models, `… debug` tries the connection"
     return f"{result.error or 'dbt failed'}\nhint: {hint}"
 
 

@@ -553,13 +553,17 @@ def test_a_failed_run_is_told_once(dag: DAG, package: Package, slack: Slack) -> 
 
 
 def test_a_failed_build_names_what_failed_first_and_then_what_mends_it(
-    dag: DAG, package: Package, caplog: pytest.LogCaptureFixture
+    dag: DAG,
+    package: Package,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("DBT_COMMAND", "tool dbt --")
     said = 'model gone (models/gone.sql): column "x" does not exist\ndbt ended with exit code 1'
     package.faults["dbt_build"] = lambda: Outcome(ok=False, error=said, select=("gone+", "b+"))
     drive(dag, start(dag))
     errors = [str(r.exc_info[1]) for r in caplog.records if r.exc_info]
     assert errors[0] == (
-        f"{said}\nhint: mend it and try `cargo xtask dbt -- build --select gone+ b+`;"
+        f"{said}\nhint: mend it and try `tool dbt -- build --select gone+ b+`;"
         " then clear dbt_build"
     )

@@ -1,7 +1,7 @@
 """How a person types the commands that hints name.
 
 Bare, they are Python modules. What a person types instead where they run inside something else, the
-installation says: ETL_COMMAND, NIGHTLY_COMMAND.
+installation says: DBT_COMMAND, ETL_COMMAND, NIGHTLY_COMMAND.
 """
 
 from __future__ import annotations
@@ -17,6 +17,11 @@ def typed(variable: str, bare: str, arguments: str = "") -> str:
 def etl(arguments: str = "") -> str:
     """A command of this package: `etl("status")`."""
     return typed("ETL_COMMAND", "python -m etl_pipeline", arguments)
+
+
+def dbt(arguments: str = "") -> str:
+    """dbt, on the project and with the settings of the nights: `dbt("parse")`."""
+    return typed("DBT_COMMAND", "dbt", arguments)
 
 
 def nightly(arguments: str = "") -> str:

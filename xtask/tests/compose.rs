@@ -282,7 +282,8 @@ fn a_checkouts_containers_have_each_folder_of_it() {
         let by_hand = places.checkout(compose, &[]);
         let by_xtask = &["docker-compose.yml", "docker-compose.override.yml"];
         assert_eq!(places.checkout(compose, by_xtask), by_hand);
-        let airflow = "  DBT_PROFILES_DIR=/opt/airflow/dbt_dental_clinic/dbt_dental_models
+        let airflow = "  DBT_COMMAND=cargo xtask dbt --
+  DBT_PROFILES_DIR=/opt/airflow/dbt_dental_clinic/dbt_dental_models
   DBT_PROJECT_DIR=/opt/airflow/dbt_dental_clinic/dbt_dental_models
   ETL_COMMAND=cargo xtask etl --
   NIGHTLY_COMMAND=cargo xtask nightly
@@ -310,6 +311,7 @@ fn a_hosts_containers_have_the_folder_around_the_link_and_go_through_it() {
     let airflow = "  AIRFLOW__CORE__DAGS_FOLDER=<mount>/current/airflow/dags
   AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL=0
   AIRFLOW__CORE__PLUGINS_FOLDER=<mount>/current/airflow/plugins
+  DBT_COMMAND=cargo xtask dbt --host ec2 --
   DBT_PROFILES_DIR=<mount>/current/dbt_dental_models
   DBT_PROJECT_DIR=<mount>/current/dbt_dental_models
   ETL_COMMAND=cargo xtask etl --host ec2 --

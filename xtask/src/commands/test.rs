@@ -41,11 +41,11 @@ pub(crate) fn run(context: &Context, args: &cli::Test) -> Result<()> {
         // What has the last word on a stack comes first: --within may leave out the rest.
         python(context, &image, &mut report);
         for (what, usual, test, chapter) in [
-            ("one night, end to end", 380, "night", ""),
-            ("deploy, changes and rollback", 240, "deploy", "life::"),
-            ("deploy, one fault of each kind", 480, "deploy", "faults::"),
-            ("deploy, work with a host", 240, "deploy", "operate::"),
-            ("deploy, copies and secrets", 420, "deploy", "data::"),
+            ("one night, end to end", 340, "night", ""),
+            ("deploy, changes and rollback", 200, "deploy", "life::"),
+            ("deploy, one fault of each kind", 430, "deploy", "faults::"),
+            ("deploy, work with a host", 150, "deploy", "operate::"),
+            ("deploy, copies and secrets", 320, "deploy", "data::"),
             ("deploy, how a host is reached", 240, "deploy", "reach::"),
             ("deploy, other transports", 180, "deploy", "transports::"),
             ("hosts, over ssh", 300, "hosts", ""),
@@ -145,7 +145,7 @@ fn python(context: &Context, image: &TestImage, report: &mut Report<'_>) {
         ),
         (
             "DAG and bootstrap tests (Airflow)",
-            330,
+            280,
             &["pytest", "-q", "-p", "no:cacheprovider", "airflow/tests"],
         ),
     ];
