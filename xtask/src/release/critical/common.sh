@@ -231,7 +231,7 @@ steady() {
                     return 1
                     ;;
             esac
-            [ $(($(date +%s) - $(date --date "${state##* }" +%s))) -lt 20 ] || break
+            [ $(($(date +%s) - $(date --date "${state##* }" +%s))) -lt 15 ] || break
             sleep 0.5
         done
     done
