@@ -264,7 +264,8 @@ def explain(error: Exception) -> str:
     from etl_pipeline.errors import PipelineError
 
     if isinstance(error, PipelineError):
-        return str(error) if error.hint else f"{error}\nhint: try `cargo xtask etl -- test-connections`"
+        hint = "" if error.hint else "\nhint: try `cargo xtask etl -- test-connections`"
+        return f"{error}{hint}"
     if isinstance(error, GateError | bootstrap.BootstrapError):
         return str(error)
     frame = traceback.extract_tb(error.__traceback__)[-1]

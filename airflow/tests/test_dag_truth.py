@@ -564,6 +564,5 @@ def test_a_failed_build_names_what_failed_first_and_then_what_mends_it(
     drive(dag, start(dag))
     errors = [str(r.exc_info[1]) for r in caplog.records if r.exc_info]
     assert errors[0] == (
-        f"{said}\nhint: mend it and try `tool dbt -- build --select gone+ b+`;"
-        " then clear dbt_build"
+        f"{said}\nhint: mend it and try `tool dbt -- build --select gone+ b+`; then clear dbt_build"
     )
