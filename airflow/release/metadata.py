@@ -1,6 +1,7 @@
 """What a deploy asks of Airflow's metadata database, and the little that it changes there.
 
     state                 what there is: see `state` below
+    revision              alembic's, not JSON; an empty line without a schema
     unpaused              ids of the DAGs that are not paused, one a line, not JSON
     pause --wait 60       pause every DAG, once no run is active: {"paused": [id]}, or, with exit
                           code 4, {"active": [run]}
@@ -198,6 +199,14 @@ def import_errors(connection: Connection) -> list[dict[str, Any]]:
     return found
 
 
+def revision(connection: Connection) -> str | None:
+    """Alembic's name of the schema, or None without one."""
+    if not migrated(connection):
+        return None
+    found: str = one(connection, "select version_num from alembic_version")
+    return found
+
+
 def migrated(connection: Connection) -> bool:
     """Whether there is a schema."""
     return one(connection, "select to_regclass('alembic_version')") is not None
@@ -221,7 +230,7 @@ def state(connection: Connection) -> dict[str, Any]:
         }
         if migrated(connection):
             found |= {
-                "revision": one(connection, "select version_num from alembic_version"),
+                "revision": revision(connection),
                 "heartbeat": one(connection, HEARTBEAT),
                 "dags": rows(connection, DAGS),
                 "import_errors": import_errors(connection),
@@ -397,7 +406,7 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("state", "unpaused", "reparse"):
+    for name in ("state", "revision", "unpaused", "reparse"):
         commands.add_parser(name)
     commands.add_parser("pause").add_argument("--wait", type=float, default=0, metavar="SECONDS")
     commands.add_parser("unpause").add_argument("ids", nargs="+", metavar="ID")
@@ -410,6 +419,9 @@ def main(argv: list[str] | None = None) -> int:
         connection = connect(os.environ.get(URL, ""))
         if args.command == "pause":
             return pause(connection, args.wait)
+        if args.command == "revision":
+            print(revision(connection) or "")
+            return 0
         if args.command == "unpaused":
             print("".join(f"{dag}\n" for dag in ids(connection, UNPAUSED)), end="")
             return 0

@@ -101,7 +101,7 @@ def main(argv: list[str] | None = None) -> int:
         connection = connect(given.database)
     except (metadata.MetadataError, PipelineError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return error.code if isinstance(error, metadata.MetadataError) else 1
     asks = given.statement is None and sys.stdin.isatty()
     if asks:
         with suppress(ImportError):

@@ -200,6 +200,7 @@ def test_pausing_and_back(clean: Metadata) -> None:
     put_run(clean, "off", "halted", task="scheduled", state="running")
     put_run(clean, "on", "ended", task="success", state="success")
     assert ask(clean.url, "unpaused").stdout == "also\non\n"
+    assert ask(clean.url, "revision").stdout == f"{answer(ask(clean.url, 'state'))['revision']}\n"
     assert answer(ask(clean.url, "pause")) == {"paused": ["also", "on"]}
     assert all(paused(clean).values())
     assert answer(ask(clean.url, "unpause", "on", "unknown")) == {"unpaused": ["on"]}

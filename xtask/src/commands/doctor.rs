@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use xshell::cmd;
 
-use super::{doctor_host, env, phases, print_json};
+use super::{env, host, phases, print_json};
 use crate::cli;
 use crate::config::settings;
 use crate::context::Context;
@@ -32,7 +32,7 @@ pub(crate) fn run(context: &Context, args: &cli::Doctor) -> Result<ExitCode> {
         context.term.say("");
     }
     let checks = match &args.host {
-        Some(name) => doctor_host::checks(context, name)?,
+        Some(name) => host::doctor::checks(context, name)?,
         None => preflight::all(context)?,
     };
     if args.json {

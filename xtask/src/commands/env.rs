@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 
-use super::{env_host, env_rotate};
+use super::host;
 use crate::cli;
 use crate::config::{self, EnvFile, Settings, Surroundings, settings};
 use crate::context::Context;
@@ -16,9 +16,9 @@ const IMAGE_UID: u32 = 50_000;
 pub(crate) fn run(context: &Context, args: &cli::Env) -> Result<()> {
     match &args.command {
         Some(cli::EnvCommand::Check) => check(context),
-        Some(cli::EnvCommand::Diff(args)) => env_host::diff(context, args),
-        Some(cli::EnvCommand::Rotate(args)) => env_rotate::run(context, args),
-        Some(cli::EnvCommand::Push(args)) => env_host::push(context, args),
+        Some(cli::EnvCommand::Diff(args)) => host::env::diff(context, args),
+        Some(cli::EnvCommand::Rotate(args)) => host::rotate::run(context, args),
+        Some(cli::EnvCommand::Push(args)) => host::env::push(context, args),
         None => {
             if !write(context, args.dry.dry_run)? {
                 context.term.done(".env is complete");

@@ -1,44 +1,28 @@
 //! One file a command, short enough to read as the story of that command.
 
-mod alone;
 mod audit;
-mod backup;
 mod bench;
-mod bench_deploy;
-mod bring;
 mod build;
 mod confirm;
-mod deploy;
-mod destroy;
 mod doctor;
-mod doctor_host;
 mod down;
 mod env;
-mod env_host;
-mod env_rotate;
 mod hash;
+mod host;
 mod init;
 mod lock;
 mod logs;
 mod nightly;
-mod on_host;
 mod pass_on;
 mod phases;
-mod provision;
 mod prune;
 mod push;
-mod releases;
 mod restart;
-mod restore;
-mod rollback;
 mod running;
 mod shell;
 mod sql;
 mod status;
-mod status_host;
 mod test;
-mod tunnel;
-mod unlock;
 mod up;
 mod verify;
 mod why;
@@ -65,7 +49,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Sql(args) => return sql::run(&context, &args),
         Command::Shell(args) => return shell::run(&context, &args),
         Command::Logs(args) => return logs::run(&context, &args),
-        Command::Tunnel(args) => return tunnel::run(&context, &args),
+        Command::Tunnel(args) => return host::tunnel::run(&context, &args),
         Command::Status(args) => return status::run(&context, &args),
         Command::Env(args) => env::run(&context, &args),
         Command::Build(args) => build::run(&context, &args),
@@ -76,15 +60,15 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Restart(args) => restart::run(&context, &args),
         Command::Lock(args) => lock::run(&context, &args),
         Command::Audit(args) => audit::run(&context, &args),
-        Command::Provision(args) => provision::run(&context, &args),
+        Command::Provision(args) => host::provision::run(&context, &args),
         Command::Push(args) => push::run(&context, &args),
-        Command::Rollback(args) => rollback::run(&context, &args),
-        Command::Backup(args) => backup::run(&context, &args),
-        Command::Destroy(args) => destroy::run(&context, &args),
-        Command::Unlock(args) => unlock::run(&context, &args),
-        Command::Restore(args) => restore::run(&context, &args),
-        Command::Releases(args) => releases::run(&context, &args),
-        Command::Deploy(args) => deploy::run(&context, &args),
+        Command::Rollback(args) => host::rollback::run(&context, &args),
+        Command::Backup(args) => host::backup::run(&context, &args),
+        Command::Destroy(args) => host::destroy::run(&context, &args),
+        Command::Unlock(args) => host::unlock::run(&context, &args),
+        Command::Restore(args) => host::restore::run(&context, &args),
+        Command::Releases(args) => host::releases::run(&context, &args),
+        Command::Deploy(args) => host::deploy::run(&context, &args),
         Command::Prune(args) => prune::run(&context, &args),
         Command::Bench(args) => bench::run(&context, &args),
         Command::Test(args) => test::run(&context, &args),

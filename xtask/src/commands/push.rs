@@ -6,7 +6,8 @@ use serde::Serialize;
 use serde_json::json;
 use xshell::cmd;
 
-use super::{bring, build, print_json};
+use super::host::bring;
+use super::{build, print_json};
 use crate::cli;
 use crate::context::Context;
 use crate::engine::{Engine, Image};

@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{phases, print, print_json, status_host};
+use super::{host, phases, print, print_json};
 use crate::airflow::{Api, DagRun, Truth, first_failed_of};
 use crate::cli;
 use crate::config::{Deploy, Settings};
@@ -91,7 +91,7 @@ impl Run {
 
 pub(crate) fn run(context: &Context, args: &cli::Status) -> Result<ExitCode> {
     if let Some(host) = &args.at.host {
-        return status_host::run(context, host, args.json);
+        return host::status::run(context, host, args.json);
     }
     let deploy = context.deploy()?;
     let settings = context.settings()?;

@@ -69,6 +69,8 @@ pub(crate) enum Work {
         env_old: String,
         /// The settings that have new values.
         names: Vec<String>,
+        /// A rotation with these values was cut short.
+        resumed: bool,
         /// The demo source is of this stack.
         mysql: bool,
         /// DAGs that have to be there.
@@ -178,6 +180,7 @@ impl Work {
             Self::Rotate {
                 env_old,
                 names,
+                resumed,
                 mysql,
                 dags,
             } => (
@@ -186,6 +189,7 @@ impl Work {
                 vec![
                     ("env_old", env_old.clone()),
                     ("rotated", names.join(" ")),
+                    ("resumed", yes(*resumed)),
                     ("mysql", yes(*mysql)),
                     ("dags", dags.join(" ")),
                 ],
@@ -357,6 +361,7 @@ mod tests {
             },
             Work::Rotate {
                 env_old: text("e"),
+                resumed: false,
                 names: vec![],
                 mysql: true,
                 dags: vec![],

@@ -7,7 +7,7 @@ use crate::spare::{Spare, phases};
 const OLDER: &str = "98ae134e6fff";
 
 /// As the superuser, of the metadata database.
-fn sql(spare: &Spare, statement: &str) -> String {
+pub(crate) fn sql(spare: &Spare, statement: &str) -> String {
     let script = "docker exec -i $(docker ps --quiet --filter label=com.docker.compose.service=postgres) \
                   sh -c 'psql -U \"$POSTGRES_USER\" -d \"$AIRFLOW_DB_NAME\" -v ON_ERROR_STOP=1 -Atc \"$1\"' sql \"$1\"";
     let ran = spare.there("ubuntu", &["sh", "-c", script, "sql", statement]);
@@ -15,7 +15,7 @@ fn sql(spare: &Spare, statement: &str) -> String {
     ran.stdout.trim().to_owned()
 }
 
-fn sh(spare: &Spare, script: &str) -> String {
+pub(crate) fn sh(spare: &Spare, script: &str) -> String {
     let ran = spare.there("ubuntu", &["sh", "-c", script]);
     assert_eq!(ran.status, Some(0), "{}", ran.stderr);
     ran.stdout.trim().to_owned()

@@ -33,24 +33,25 @@ enum Blow {
 
 /// Which of two releases serves in the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Serves {
+pub(crate) enum Serves {
     Before,
     New,
 }
 
-struct Fault {
+/// One of the table's lines, and how it is made.
+pub(crate) struct Fault {
     name: String,
     make: Box<dyn Fn(&Spare) -> Serves>,
 }
 
-fn fault(name: impl Into<String>, make: impl Fn(&Spare) -> Serves + 'static) -> Fault {
+pub(crate) fn fault(name: impl Into<String>, make: impl Fn(&Spare) -> Serves + 'static) -> Fault {
     Fault {
         name: name.into(),
         make: Box::new(make),
     }
 }
 
-const DEPLOY: [&str; 4] = ["deploy", "--host", "spare", "--json"];
+pub(crate) const DEPLOY: [&str; 4] = ["deploy", "--host", "spare", "--json"];
 const STATUS: [&str; 4] = ["status", "--host", "spare", "--json"];
 /// The phases of a deploy that restarts Airflow and take long enough to be met.
 const PHASES: [&str; 7] = ["gate", "drain", "backup", "stop", "init", "start", "verify"];
@@ -109,37 +110,56 @@ fn all() -> Vec<Fault> {
             engine_restarted(s, phase)
         }));
     }
+    all.push(fault(
+        "a nightly slot while all is paused",
+        a_slot_in_the_pause,
+    ));
+    all.push(fault("rotation of secrets that fails", rotation_fails));
+    for (what, blow, phase) in [
+        ("power lost", Blow::Power, "passwords"),
+        ("script killed", Blow::Script, "fernet"),
+        ("xtask killed", Blow::Xtask, "verify"),
+    ] {
+        all.push(fault(
+            format!("{what} in {phase} of a rotation"),
+            move |s| rotation_lost(s, blow, phase),
+        ));
+    }
     all
 }
 
 #[test]
 #[ignore = "needs the images; cargo xtask test runs it"]
 fn one_release_serves_whatever_goes_wrong() {
-    strike(&of_each_kind());
+    strike(&serving(), &of_each_kind());
 }
 
 #[test]
 #[ignore = "takes an hour; cargo xtask test faults runs it"]
 fn every_fault() {
-    strike(&all());
+    strike(&serving(), &all());
 }
 
-/// Makes each fault on one host, holds what is there afterwards against what has
-/// to be, and prints the table.
-fn strike(faults: &[Fault]) {
+fn serving() -> Spare {
     let spare = Spare::furnished("containerd");
     spare.commit();
     let (status, first) = spare.json(&DEPLOY);
     assert_eq!((status, first["end"].as_str()), (Some(0), Some("done")));
+    spare
+}
+
+/// Makes each fault on a host that serves, holds what is there afterwards against
+/// what has to be, and prints the table.
+pub(crate) fn strike(spare: &Spare, faults: &[Fault]) {
     let only = std::env::var("FAULT").unwrap_or_default();
     let mut table = Vec::new();
     for fault in faults.iter().filter(|fault| fault.name.contains(&only)) {
         eprintln!("── {}", fault.name);
         let begun = Instant::now();
         let held = catch_unwind(AssertUnwindSafe(|| {
-            let before = Stands::of(&spare);
-            let serves = (fault.make)(&spare);
-            before.held(&spare, serves);
+            let before = Stands::of(spare);
+            let serves = (fault.make)(spare);
+            before.held(spare, serves);
             serves
         }));
         let seconds = begun.elapsed().as_secs();
@@ -149,7 +169,7 @@ fn strike(faults: &[Fault]) {
         });
         if held.is_err() {
             // The next one stands on a host that serves.
-            mend(&spare);
+            mend(spare);
         }
     }
     eprintln!("{}", table.join("\n"));
@@ -216,7 +236,7 @@ fn change_settings(spare: &Spare) -> String {
     seed
 }
 
-fn done(ran: &Ran) {
+pub(crate) fn done(ran: &Ran) {
     assert_eq!(ran.status, Some(0), "{}", ran.stderr);
 }
 
@@ -226,18 +246,33 @@ fn settled(spare: &Spare) {
     done(&spare.there("ubuntu", &wait));
 }
 
+/// A deploy that goes on by itself, and what root does there as soon as a phase of it
+/// has begun; `$run` is the folder of the host's part.
+pub(crate) fn begin_until(spare: &Spare, args: &[&str], phase: &str, then: &str) -> Child {
+    let before = newest(spare);
+    let child = begin(spare, args);
+    let until = format!(
+        "cd /srv/dental/deploys; n=0; \
+         until run=$(ls | tail -n 1) && [ \"$run\" != '{before}' ] && \
+            grep -qs '\"phase\":\"{phase}\",\"state\":\"begun\"' \"$run/journal\"; do \
+            n=$((n + 1)); [ $n -lt 12000 ] || exit 1; sleep 0.02; done; {then}"
+    );
+    done(&spare.there("root", &["sh", "-c", &until]));
+    child
+}
+
 /// A deploy that goes on by itself.
-fn begin(spare: &Spare) -> Child {
-    eprintln!("$ cargo xtask {} &", DEPLOY.join(" "));
+fn begin(spare: &Spare, args: &[&str]) -> Child {
+    eprintln!("$ cargo xtask {} &", args.join(" "));
     spare
-        .command(&DEPLOY)
+        .command(args)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap()
 }
 
-fn end(child: Child) -> Ran {
+pub(crate) fn end(child: Child) -> Ran {
     let ran = Ran::from(child.wait_with_output().unwrap());
     eprint!("{}", ran.stderr);
     ran
@@ -251,23 +286,24 @@ fn newest(spare: &Spare) -> String {
 
 /// A deploy that something happens to as soon as a phase has begun.
 fn struck(spare: &Spare, blow: Blow, phase: &str) -> Ran {
-    let before = newest(spare);
-    let mut child = begin(spare);
-    let until = format!(
-        "cd /srv/dental/deploys; n=0; \
-         until run=$(ls | tail -n 1) && [ \"$run\" != '{before}' ] && \
-            grep -qs '\"phase\":\"{phase}\",\"state\":\"begun\"' \"$run/journal\"; do \
-            n=$((n + 1)); [ $n -lt 12000 ] || exit 1; sleep 0.02; done; {}",
+    struck_in(spare, &DEPLOY, blow, phase)
+}
+
+fn struck_in(spare: &Spare, args: &[&str], blow: Blow, phase: &str) -> Ran {
+    let mut child = begin_until(
+        spare,
+        args,
+        phase,
         match blow {
             Blow::Xtask | Blow::Power => "true",
             Blow::Ssh => "pkill -KILL -u ubuntu -f sshd",
-            Blow::Network =>
-                "iptables -I INPUT -p tcp --dport 22 -j DROP; sleep 30; iptables -D INPUT 1",
+            Blow::Network => {
+                "iptables -I INPUT -p tcp --dport 22 -j DROP; sleep 30; iptables -D INPUT 1"
+            }
             Blow::Script => "kill -KILL -- \"-$(cat \"$run/pid\")\"",
             Blow::Engine => "pkill -TERM -x dockerd",
-        }
+        },
     );
-    done(&spare.there("root", &["sh", "-c", &until]));
     match blow {
         Blow::Xtask => child.kill().unwrap(),
         Blow::Power => {
@@ -319,7 +355,7 @@ fn engine_restarted(spare: &Spare, phase: &str) -> Serves {
 
 fn two_at_once(spare: &Spare) -> Serves {
     change_code(spare);
-    let first = begin(spare);
+    let first = begin(spare, &DEPLOY);
     let busy = "n=0; until [ -e /srv/dental/busy ]; do n=$((n + 1)); [ $n -lt 3000 ] || exit 1; sleep 0.02; done";
     done(&spare.there("root", &["sh", "-c", busy]));
     let second = spare.xtask(&DEPLOY);
@@ -387,7 +423,7 @@ fn dies_after_ten_seconds(spare: &Spare) -> Serves {
     Serves::Before
 }
 
-fn init_fails(spare: &Spare) -> Serves {
+pub(crate) fn init_fails(spare: &Spare) -> Serves {
     let path = spare.tree().join("airflow/bootstrap/bootstrap.py");
     let text = fs::read_to_string(&path).unwrap();
     let end = "    sys.exit(main())";
@@ -410,7 +446,7 @@ fn init_fails(spare: &Spare) -> Serves {
     Serves::Before
 }
 
-fn reverted(ran: &Ran) {
+pub(crate) fn reverted(ran: &Ran) {
     assert_eq!(ran.status, Some(1), "{}", ran.stderr);
     assert!(
         ran.stderr
@@ -442,6 +478,107 @@ fn a_night_in_progress(spare: &Spare) -> Serves {
     Serves::New
 }
 
+/// It comes due between drain and resume, and runs as soon as it may.
+fn a_slot_in_the_pause(spare: &Spare) -> Serves {
+    let clock = |format: &str| {
+        let said = spare.there(
+            "ubuntu",
+            &["sh", "-c", &format!("TZ=America/Chicago date {format}")],
+        );
+        said.stdout.trim().to_owned()
+    };
+    let kept = ["ETL_PIPELINE_SCHEDULE", "ETL_PIPELINE_START_DATE"]
+        .map(|name| (name, spare.setting(name)));
+    let permit = |value: &str| {
+        spare.metadata(&format!(
+            "delete from variable where key = 'ignore_business_hours'; \
+             insert into variable (key, val, is_encrypted) select 'ignore_business_hours', '{value}', false"
+        ))
+    };
+    permit("true");
+    // Far enough for the deploy that brings it, and for the next one to come to its pause.
+    let slot: u64 = clock("-d '+5 min' '+%s'").parse::<u64>().unwrap() / 60 * 60;
+    let cron = clock(&format!("-d @{slot} \"+'%-M %-H * * *'\""));
+    spare.set("ETL_PIPELINE_SCHEDULE", &cron);
+    // One interval ends at the slot, and none before it.
+    spare.set(
+        "ETL_PIPELINE_START_DATE",
+        &clock(&format!("-d @{} +%FT%T%:z", slot - 86_400)),
+    );
+    done(&spare.xtask(&DEPLOY));
+    change_settings(spare);
+    let hold = format!(
+        "kill -STOP -- \"-$(cat \"$run/pid\")\"; [ $(date +%s) -lt {slot} ] || exit 1; \
+         while [ $(date +%s) -lt $(({slot} + 5)) ]; do sleep 1; done; kill -CONT -- \"-$(cat \"$run/pid\")\""
+    );
+    done(&end(begin_until(spare, &DEPLOY, "stop", &hold)));
+    let begun = Instant::now();
+    let night = loop {
+        let night = runs(spare)
+            .into_iter()
+            .find(|run| run.starts_with("scheduled__"));
+        let night = night.unwrap_or_default();
+        if night.ends_with(" success") || night.ends_with(" failed") {
+            break night;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(600), "{night}");
+        thread::sleep(Duration::from_secs(2));
+    };
+    assert!(night.ends_with(" success"), "{night}");
+    for (name, value) in kept {
+        spare.set(name, &value);
+    }
+    permit("false");
+    done(&spare.xtask(&DEPLOY));
+    Serves::New
+}
+
+const ROTATE: [&str; 5] = ["env", "rotate", "--host", "spare", "--json"];
+
+/// The new settings are nobody's; neither here nor there.
+fn rotation_fails(spare: &Spare) -> Serves {
+    let before = fs::read_to_string(spare.tree().join(".env.spare")).unwrap();
+    let gone = "rm /srv/dental/code/current/airflow/bootstrap/bootstrap.py";
+    let failed = end(begin_until(spare, &ROTATE, "init", gone));
+    reverted(&failed);
+    let after = fs::read_to_string(spare.tree().join(".env.spare")).unwrap();
+    assert_eq!(before, after);
+    assert!(!spare.tree().join(".env.spare.next").exists());
+    Serves::Before
+}
+
+/// Nothing else begins before it has come to its end, by the values that it began
+/// with.
+fn rotation_lost(spare: &Spare, blow: Blow, phase: &str) -> Serves {
+    let next = || fs::read_to_string(spare.tree().join(".env.spare.next")).unwrap();
+    let lost = struck_in(spare, &ROTATE, blow, phase);
+    if let Some(status) = lost.status {
+        assert_eq!(status, 1, "{}", lost.stderr);
+        let told = "go on with it: cargo xtask env rotate --host spare";
+        assert!(lost.stderr.contains(told), "{}", lost.stderr);
+    }
+    let begun = next();
+    settled(spare);
+    let refused = spare.xtask(&DEPLOY);
+    assert_eq!(refused.status, Some(2), "{}", refused.stderr);
+    assert!(
+        refused
+            .stderr
+            .contains("a rotation of its secrets was cut short"),
+        "{}",
+        refused.stderr
+    );
+    let (status, rotated) = spare.json(&ROTATE);
+    assert_eq!(
+        (status, rotated["end"].as_str()),
+        (Some(0), Some("done")),
+        "{rotated}"
+    );
+    let serves = fs::read_to_string(spare.tree().join(".env.spare")).unwrap();
+    assert_eq!(serves, begun);
+    Serves::New
+}
+
 /// Makes a host serve that a fault has left otherwise.
 fn mend(spare: &Spare) {
     let undo = "umount /srv/dental/code; umount /srv/dental/backups; iptables -F INPUT";
@@ -453,5 +590,8 @@ fn mend(spare: &Spare) {
     assert!(clean.unwrap().success());
     settled(spare);
     thread::sleep(Duration::from_secs(1));
+    if spare.tree().join(".env.spare.next").exists() {
+        spare.xtask(&ROTATE);
+    }
     spare.xtask(&[&DEPLOY[..], &["--now"]].concat());
 }

@@ -18,6 +18,7 @@ mod faults;
 mod life;
 mod operate;
 mod reach;
+mod schema;
 #[path = "../spare/mod.rs"]
 mod spare;
 mod transports;

@@ -285,6 +285,23 @@ fn a_slim_host_behind_a_proxy_serves_with_its_databases_elsewhere() {
         by_tls,
     ]);
     assert_eq!(seen, "true");
+    // No client of these databases is on the host. What the release was made for is
+    // known there, so that a rollback can be held against it.
+    let asked = |database: &str, statement: &str| {
+        let ran = spare.xtask(&["sql", "--host", "spare", database, "-c", statement]);
+        assert_eq!(ran.status, Some(0), "{}", ran.stderr);
+        ran.stdout
+    };
+    let revision = spare.there(
+        "ubuntu",
+        &["cat", "/srv/dental/code/current/.release/revision"],
+    );
+    assert_eq!(
+        asked("metadata", "select version_num from alembic_version"),
+        format!("version_num\n{}", revision.stdout)
+    );
+    assert_eq!(asked("analytics", "select 2 as two"), "two\n2\n");
+    assert_eq!(asked("source", "select 2 as two"), "two\n2\n");
 
     // As the proxy asks; what a browser could add itself is not believed.
     let page = format!("{host}:{}", port(&spare));

@@ -63,7 +63,8 @@ container() { docker ps --all --quiet --filter "label=com.docker.compose.project
 metadata() {
     set -- python "$mount/releases/$id/airflow/release/metadata.py" "$@"
     scheduler=$(docker ps --quiet --filter "label=com.docker.compose.project=$project" --filter label=com.docker.compose.oneoff=False --filter label=com.docker.compose.service=airflow-scheduler)
-    if [ -n "$scheduler" ]; then
+    # Where passwords change, a container has those that it was started with.
+    if [ -n "$scheduler" ] && [ "$way" != rotate ]; then
         docker exec "$scheduler" "$@"
     else
         compose run --rm --no-deps -T airflow-init "$@"
@@ -206,7 +207,9 @@ ask() {
     # shellcheck disable=SC2016 # expanded in the container
     docker exec -i "$(container postgres)" sh -c 'psql -U "$POSTGRES_USER" -d "$AIRFLOW_DB_NAME" -Atc "$1"' ask "$1"
 }
-revision() { ask 'select version_num from alembic_version' 2>/dev/null; }
+revision() {
+    if ours; then ask 'select version_num from alembic_version' 2>/dev/null; else metadata revision 2>/dev/null; fi
+}
 
 # shellcheck disable=SC2086 # names of services
 stop_airflow() { compose stop $airflow; }

@@ -8,6 +8,16 @@
 seed() { compose run --rm --no-deps -T demo-seed; }
 reread() { metadata reparse && now >"$run/since" && truth 30; }
 
+# $before, $after: the revisions
+take_back() {
+    if [ -z "$backup_path" ]; then
+        echo "error: the metadata database is on another server, which alone has copies of it; it was migrated from $before to $after"
+        echo "hint: put its copy of before back there, then: cargo xtask deploy --host NAME"
+        return 1
+    fi
+    restore "$backup_path"
+}
+
 # What a failed deploy leaves is what was there before it.
 revert() {
     case $way in
@@ -24,7 +34,7 @@ revert() {
             if [ -n "${before:-}" ] && [ -n "$after" ] && [ "$after" != "$before" ]; then
                 # With --now nothing was paused: the copy may lack what ran since. A person decides.
                 [ "$wait" != now ] || finish failed
-                phase 'restore the backup' restore "$backup_path" || finish failed
+                phase 'restore the backup' take_back || finish failed
             fi
             phase start start_airflow && phase verify truth 60 && phase resume resume && finish reverted
             ;;

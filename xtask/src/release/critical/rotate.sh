@@ -2,6 +2,7 @@
 # New passwords and keys: the release is the one that serves, with other settings. Beside what all tasks are given:
 #   env_old   the name of the settings that serve
 #   rotated   the names that have new values, with spaces between
+#   resumed   yes where a rotation with these values was cut short: databases may have taken either
 #   mysql     yes where the demo source is of this stack
 #   dags      as for the gate
 # shellcheck shell=sh disable=SC2154,SC2317 # assigned before; phases are called by name
@@ -50,9 +51,9 @@ echo 'select 1' | as_root "$now" >/dev/null 2>&1 || now=$root_new
 } | as_root "$now"
 END
 }
-# What the old key wrote is written anew by the new one.
+# What one key wrote is written anew by another. $1: the settings of the one, $2: of the other
 fernet() {
-    old_key=$(value AIRFLOW_FERNET_KEY "$env_old") new_key=$(value AIRFLOW_FERNET_KEY "$env")
+    old_key=$(value AIRFLOW_FERNET_KEY "$1") new_key=$(value AIRFLOW_FERNET_KEY "$2")
     [ "$old_key" != "$new_key" ] || { echo 'the key stays'; return 0; }
     AIRFLOW__CORE__FERNET_KEY="$new_key,$old_key" compose run --rm --no-deps -T -e AIRFLOW__CORE__FERNET_KEY airflow-init airflow rotate-fernet-key
 }
@@ -81,28 +82,37 @@ revert() {
     if [ -n "$backup_path" ]; then
         phase 'put back' restore "$backup_path" || finish failed
     fi
-    phase start start_airflow && phase verify truth 60 && phase resume resume && finish reverted
-    finish failed
+    phase start start_airflow && phase verify truth 60 && phase resume resume || finish failed
+    # It serves, but nobody can tell which key wrote what: the new one is not to be forgotten.
+    [ "$mixed" = no ] || finish failed
+    finish reverted
 }
+mixed=$resumed
 
 begin
 ours || finish refused
 phase images images || finish refused
-serving=$old
-phase databases start_databases || finish refused
-phase drain drain || not_drained
-phase stop stop_airflow || revert
-phase backup backup || revert
-phase passwords roles "$env" || revert
-serving=$id
-phase switch switch "$id" || revert
-phase databases start_databases || revert
-phase fernet fernet || revert
-phase init init || revert
-phase gate gate || revert
-phase start start_airflow || revert
-phase verify truth 60 || revert
-settle
+# It may have been cut short after it served.
+if [ "$(cat "$home/good")" != "$id" ]; then
+    serving=$old
+    phase databases start_databases || finish refused
+    [ "$resumed" = no ] || phase 'old passwords' roles "$env_old" || finish refused
+    phase drain drain || not_drained
+    phase stop stop_airflow || revert
+    [ "$resumed" = no ] || phase 'old key' fernet "$env" "$env_old" || revert
+    mixed=no
+    phase backup backup || revert
+    phase passwords roles "$env" || revert
+    serving=$id
+    phase switch switch "$id" || revert
+    phase databases start_databases || revert
+    phase fernet fernet "$env_old" "$env" || revert
+    phase init init || revert
+    phase gate gate || revert
+    phase start start_airflow || revert
+    phase verify truth 60 || revert
+    settle
+fi
 phase 'kept releases' carry_over
 # Those of before want the old key.
 phase 'copy after' backup

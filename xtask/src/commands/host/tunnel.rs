@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use anyhow::Result;
 use xshell::cmd;
 
-use super::running::Running;
-use super::{print, up};
 use crate::cli;
+use crate::commands::running::Running;
+use crate::commands::{print, up};
 use crate::config::EnvSource;
 use crate::context::Context;
 use crate::error::Failure;
@@ -17,8 +17,8 @@ use crate::preflight::free_from;
 
 pub(crate) fn run(context: &Context, args: &cli::Tunnel) -> Result<ExitCode> {
     let deploy = context.deploy()?;
-    let host = deploy.host(&args.host)?;
-    let name = args.host.as_str();
+    let host = deploy.host(&args.on.host)?;
+    let name = args.on.host.as_str();
     let stack = Running::of(context, Some(name))?;
     let there = stack.settings.or("AIRFLOW_WEBSERVER_PORT", "8080");
     let port = args.port.unwrap_or(there.parse().unwrap_or(8080));

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde_json::json;
 
-use super::{print, print_json};
+use crate::commands::{print, print_json};
 use crate::context::Context;
 use crate::release::{self, Observed, State};
 
@@ -13,7 +13,7 @@ use crate::release::{self, Observed, State};
 /// seconds: scheduler_health_check_threshold of Airflow.
 const DEAD: f64 = 30.0;
 
-pub(super) fn run(context: &Context, name: &str, as_json: bool) -> Result<ExitCode> {
+pub(in crate::commands) fn run(context: &Context, name: &str, as_json: bool) -> Result<ExitCode> {
     let deploy = context.deploy()?;
     let host = deploy.host(name)?;
     let machine = context.over(name, host)?;
@@ -46,7 +46,7 @@ fn is_healthy(observed: &Observed, dags: &[String]) -> bool {
 }
 
 /// What is wrong with what serves, a line each.
-pub(super) fn ailments(observed: &Observed, dags: &[String]) -> Vec<String> {
+pub(in crate::commands) fn ailments(observed: &Observed, dags: &[String]) -> Vec<String> {
     let mut wrong = Vec::new();
     let Some(serving) = observed.serving() else {
         return wrong;

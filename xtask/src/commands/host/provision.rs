@@ -20,7 +20,7 @@ const POLL: Duration = Duration::from_millis(500);
 
 pub(crate) fn run(context: &Context, args: &cli::Provision) -> Result<()> {
     let deploy = context.deploy()?;
-    let (name, host) = (args.host.as_str(), deploy.host(&args.host)?);
+    let (name, host) = (args.on.host.as_str(), deploy.host(&args.on.host)?);
     let machine = context.over(name, host)?;
     let facts = context.term.task(&format!("{name}, at {}", host.ssh), || {
         host::observe(&machine, host)

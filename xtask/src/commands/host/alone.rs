@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 use xshell::cmd;
 
-use super::print;
+use crate::commands::print;
 use crate::config::{Host, Settings};
 use crate::context::Context;
 use crate::engine::Engine;
@@ -22,17 +22,17 @@ const ANSWER: Duration = Duration::from_secs(60);
 const TO_JSON: &str = "import json, sys, yaml; json.dump(yaml.safe_load(sys.stdin), sys.stdout)";
 
 /// A host's stack.
-pub(super) struct Stack<'a> {
-    pub(super) host: &'a Host,
-    pub(super) machine: &'a Machine,
-    pub(super) settings: &'a Settings,
-    pub(super) calling: &'a Calling<'a>,
+pub(in crate::commands) struct Stack<'a> {
+    pub(in crate::commands) host: &'a Host,
+    pub(in crate::commands) machine: &'a Machine,
+    pub(in crate::commands) settings: &'a Settings,
+    pub(in crate::commands) calling: &'a Calling<'a>,
 }
 
 impl Stack<'_> {
     /// Writes the variables of each service on the host, for its user alone, and
     /// prints what starts it.
-    pub(super) fn print(
+    pub(in crate::commands) fn print(
         &self,
         context: &Context,
         engine: &Engine<'_>,

@@ -6,9 +6,9 @@ use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::on_host::{self, There, phases_of};
-use super::print_json;
+use super::{self as on_host, There, phases_of};
 use crate::cli;
+use crate::commands::print_json;
 use crate::config::environment;
 use crate::context::Context;
 use crate::error::Failure;
@@ -17,7 +17,7 @@ use crate::release::{self, Dump, KEEP, Observed, Release, Task, Way, Work};
 pub(crate) fn run(context: &Context, args: &cli::Rollback) -> Result<()> {
     let started = Instant::now();
     let deploy = context.deploy()?;
-    let (name, host) = (args.host.as_str(), deploy.host(&args.host)?);
+    let (name, host) = (args.on.host.as_str(), deploy.host(&args.on.host)?);
     let machine = context.over(name, host)?;
     let doing = || format!("failed to roll back on {name}");
     let observed = context.term.task(&format!("{name}, at {}", host.ssh), || {

@@ -7,9 +7,9 @@ use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::on_host::{self, There, phases_of};
-use super::{print, print_json};
+use super::{self as on_host, There, phases_of};
 use crate::cli;
+use crate::commands::{print, print_json};
 use crate::config::{Host, environment};
 use crate::context::Context;
 use crate::error::Failure;
@@ -18,7 +18,7 @@ use crate::release::{self, Dump, Outcome, Task, Work};
 
 pub(crate) fn run(context: &Context, args: &cli::Backup) -> Result<()> {
     let deploy = context.deploy()?;
-    let (name, host) = (args.host.as_str(), deploy.host(&args.host)?);
+    let (name, host) = (args.on.host.as_str(), deploy.host(&args.on.host)?);
     let machine = context.over(name, host)?;
     if args.list {
         return list(context, args, host, &machine);
@@ -100,7 +100,7 @@ fn list(context: &Context, args: &cli::Backup, host: &Host, machine: &Machine) -
     if copies.is_empty() {
         context.term.say(&format!(
             "{} keeps no copy: cargo xtask backup --host {}",
-            args.host, args.host
+            args.on.host, args.on.host
         ));
         return Ok(());
     }
@@ -109,7 +109,7 @@ fn list(context: &Context, args: &cli::Backup, host: &Host, machine: &Machine) -
 }
 
 /// One copy, for a person.
-pub(super) fn line(copy: &Dump) -> String {
+pub(in crate::commands) fn line(copy: &Dump) -> String {
     format!("{}  {:>8}  {}", copy.name, size(copy.bytes), ago(copy.at))
 }
 
@@ -121,7 +121,7 @@ fn size(bytes: u64) -> String {
 }
 
 /// How long ago, in the largest unit that says enough.
-pub(super) fn ago(at: Timestamp) -> String {
+pub(in crate::commands) fn ago(at: Timestamp) -> String {
     let seconds = Timestamp::now().as_second() - at.as_second();
     let (count, unit) = match seconds.max(0) {
         s @ 0..120 => (s, "s"),
@@ -136,7 +136,11 @@ pub(super) fn ago(at: Timestamp) -> String {
 ///
 /// # Errors
 /// A user failure where there is none.
-pub(super) fn choose<'c>(host: &str, copies: &'c [Dump], name: Option<&str>) -> Result<&'c Dump> {
+pub(in crate::commands) fn choose<'c>(
+    host: &str,
+    copies: &'c [Dump],
+    name: Option<&str>,
+) -> Result<&'c Dump> {
     let found = match name {
         None => copies.last(),
         Some(name) => copies

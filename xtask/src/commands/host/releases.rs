@@ -3,15 +3,15 @@
 use anyhow::Result;
 use serde_json::json;
 
-use super::{print, print_json};
 use crate::cli;
+use crate::commands::{print, print_json};
 use crate::context::Context;
 use crate::release;
 
 pub(crate) fn run(context: &Context, args: &cli::Releases) -> Result<()> {
     let deploy = context.deploy()?;
-    let host = deploy.host(&args.host)?;
-    let machine = context.over(&args.host, host)?;
+    let host = deploy.host(&args.on.host)?;
+    let machine = context.over(&args.on.host, host)?;
     let observed = release::observe(&machine, host, None, &[])?;
     let stands = |id: &str| match (
         observed.current.as_deref(),
@@ -31,7 +31,7 @@ pub(crate) fn run(context: &Context, args: &cli::Releases) -> Result<()> {
     if observed.releases.is_empty() {
         context.term.say(&format!(
             "{} keeps no release: cargo xtask deploy --host {}",
-            args.host, args.host
+            args.on.host, args.on.host
         ));
         return Ok(());
     }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::print_json;
 use crate::cli;
+use crate::commands::print_json;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::exec::millis;
@@ -13,7 +13,7 @@ use crate::release::{self, Holder};
 
 pub(crate) fn run(context: &Context, args: &cli::Unlock) -> Result<()> {
     let deploy = context.deploy()?;
-    let (name, host) = (args.host.as_str(), deploy.host(&args.host)?);
+    let (name, host) = (args.on.host.as_str(), deploy.host(&args.on.host)?);
     let machine = context.over(name, host)?;
     let doing = || format!("failed to unlock {name}");
     let what = format!("{name}, at {}", host.ssh);

@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use serde_json::json;
 use xshell::cmd;
 
-use super::on_host::{self, There};
-use super::{confirm, print_json};
+use super::{self as on_host, There};
 use crate::cli;
+use crate::commands::{confirm, print_json};
 use crate::config::{Host, environment};
 use crate::context::Context;
 use crate::error::Failure;
@@ -21,7 +21,7 @@ const ANSWER: Duration = Duration::from_secs(120);
 pub(crate) fn run(context: &Context, args: &cli::Destroy) -> Result<()> {
     let started = Instant::now();
     let deploy = context.deploy()?;
-    let (name, host) = (args.host.as_str(), deploy.host(&args.host)?);
+    let (name, host) = (args.on.host.as_str(), deploy.host(&args.on.host)?);
     let machine = context.over(name, host)?;
     let doing = || format!("failed to remove the stack of {name}");
     let observed = context.term.task(&format!("{name}, at {}", host.ssh), || {
@@ -128,7 +128,7 @@ fn say(context: &Context, args: &cli::Destroy, leavings: &Leavings, copy: bool) 
 }
 
 fn confirmed(context: &Context, args: &cli::Destroy) -> Result<()> {
-    let name = args.host.as_str();
+    let name = args.on.host.as_str();
     match args.confirm.as_deref() {
         Some(given) if given == name => Ok(()),
         Some(given) => Err(Failure::user(format!(
@@ -163,7 +163,7 @@ fn carry_out(
         work: Work::Destroy { copy },
     };
     let there = There {
-        name: &args.host,
+        name: &args.on.host,
         host,
         machine,
     };

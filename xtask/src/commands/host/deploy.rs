@@ -10,10 +10,12 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use xshell::cmd;
 
+use super::alone;
 use super::bring::{Bring, Road, registry_of};
-use super::on_host::{self, There, phases_of};
-use super::{alone, build, phases, print_json};
+use super::rotate::refuse_begun;
+use super::{self as on_host, There, phases_of};
 use crate::cli;
+use crate::commands::{build, phases, print_json};
 use crate::config::{Deploy, EnvFile, EnvSource, Host, Settings, environment, settings};
 use crate::context::Context;
 use crate::engine::Engine;
@@ -39,19 +41,20 @@ pub(crate) fn run(context: &Context, args: &cli::Deploy) -> Result<()> {
 }
 
 /// One host, and all that a deploy to it is made of.
-pub(super) struct Target<'a> {
-    pub(super) name: &'a str,
-    pub(super) host: &'a Host,
-    pub(super) machine: Machine,
+pub(in crate::commands) struct Target<'a> {
+    pub(in crate::commands) name: &'a str,
+    pub(in crate::commands) host: &'a Host,
+    pub(in crate::commands) machine: Machine,
     /// Its settings and secrets, and the name of their file there.
-    pub(super) settings: Settings,
-    pub(super) env: String,
+    pub(in crate::commands) settings: Settings,
+    pub(in crate::commands) env: String,
 }
 
 fn one(context: &Context, deploy: &Deploy, name: &str, args: &cli::Deploy) -> Result<()> {
     let started = Instant::now();
     let engine = context.engine()?;
     let git = committed(context, &engine, deploy, args.allow_dirty)?;
+    refuse_begun(context, name, deploy.host(name)?)?;
     let target = target(context, deploy, name)?;
     let databases = BaseName::of_stack(&target.settings);
     let facts = match args.dry_run {
@@ -188,7 +191,7 @@ fn committed(
     .into())
 }
 
-pub(super) fn target<'a>(
+pub(in crate::commands) fn target<'a>(
     context: &Context,
     deploy: &'a Deploy,
     name: &'a str,
@@ -213,12 +216,16 @@ pub(super) fn target<'a>(
 }
 
 /// The name of settings: what they are.
-pub(super) fn fingerprint(env: &EnvFile) -> String {
+pub(in crate::commands) fn fingerprint(env: &EnvFile) -> String {
     HEXLOWER.encode(&Sha256::digest(env.meaning()))[..16].to_owned()
 }
 
 /// Settings and secrets of a host, from where deploy.toml says.
-pub(super) fn env_text(context: &Context, there: &Machine, host: &Host) -> Result<String> {
+pub(in crate::commands) fn env_text(
+    context: &Context,
+    there: &Machine,
+    host: &Host,
+) -> Result<String> {
     match host.env_source()? {
         EnvSource::File(file) => {
             let path = context.workspace.root().join(file);
@@ -260,7 +267,7 @@ pub(super) fn env_text(context: &Context, there: &Machine, host: &Host) -> Resul
 }
 
 /// Whether a service of this installation runs that image.
-pub(super) fn needs(settings: &Settings, variable: &str) -> bool {
+pub(in crate::commands) fn needs(settings: &Settings, variable: &str) -> bool {
     match variable {
         "AIRFLOW_IMAGE" => true,
         "POSTGRES_IMAGE" => settings.databases().contains(&"postgres"),
@@ -306,7 +313,7 @@ fn wanted(
     })
 }
 
-pub(super) fn calling<'a>(
+pub(in crate::commands) fn calling<'a>(
     target: &'a Target<'_>,
     observed: &Observed,
     names: &'a [(&'static str, String)],

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::deploy::env_text;
-use super::status_host::ailments;
+use super::status::ailments;
 use crate::config::{EnvFile, Host, Settings, settings};
 use crate::context::Context;
 use crate::exec::Machine;
@@ -17,7 +17,7 @@ use crate::release::{self, Observed};
 ///
 /// # Errors
 /// Only where deploy.toml does not tell of the host.
-pub(super) fn checks(context: &Context, name: &str) -> Result<Vec<Check>> {
+pub(in crate::commands) fn checks(context: &Context, name: &str) -> Result<Vec<Check>> {
     let deploy = context.deploy()?;
     let host = deploy.host(name)?;
     let machine = context.over(name, host)?;

@@ -1,5 +1,22 @@
-//! What the commands that change a host have in common: refusing what cannot go
-//! well, following the host, and telling how it ended.
+//! A host: one file for each command that changes one or looks at one. Here is what
+//! they have in common: refusing what cannot go well, following the host, and telling
+//! how it ended.
+
+pub(super) mod alone;
+pub(super) mod backup;
+pub(super) mod bring;
+pub(super) mod deploy;
+pub(super) mod destroy;
+pub(super) mod doctor;
+pub(super) mod env;
+pub(super) mod provision;
+pub(super) mod releases;
+pub(super) mod restore;
+pub(super) mod rollback;
+pub(super) mod rotate;
+pub(super) mod status;
+pub(super) mod tunnel;
+pub(super) mod unlock;
 
 use std::time::Duration;
 
@@ -172,9 +189,14 @@ impl There<'_> {
             Outcome::Lost => Err(Failure::tool(
                 "the host ended it half-way: it was started anew, or somebody ended the process",
             )
-            .hint(format!(
-                "deploy again, which goes on from what is there: cargo xtask deploy --host {name}"
-            ))
+            .hint(match &task.work {
+                Work::Rotate { .. } => {
+                    format!("go on with it: cargo xtask env rotate --host {name}")
+                }
+                _ => format!(
+                    "deploy again, which goes on from what is there: cargo xtask deploy --host {name}"
+                ),
+            })
             .into()),
         }
     }

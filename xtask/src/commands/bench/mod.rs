@@ -1,5 +1,7 @@
 //! `bench`: the figures that the docs quote, measured on this machine.
 
+mod deploy;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -8,7 +10,7 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 use xshell::cmd;
 
-use super::{bench_deploy, print, print_json};
+use super::{print, print_json};
 use crate::cli;
 use crate::config::{COMPOSE_FILES, environment};
 use crate::context::Context;
@@ -47,7 +49,7 @@ pub(super) struct Figure {
 pub(crate) fn run(context: &Context, args: &cli::Bench) -> Result<()> {
     let figures = match args.command {
         cli::BenchCommand::Image => image_figures(context, args.runs.max(1))?,
-        cli::BenchCommand::Deploy => bench_deploy::figures(context, args.runs.max(1))?,
+        cli::BenchCommand::Deploy => deploy::figures(context, args.runs.max(1))?,
     };
     if args.json {
         return print_json(&figures);

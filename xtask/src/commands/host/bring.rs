@@ -9,8 +9,8 @@ use anyhow::{Context as _, Result};
 use serde_json::json;
 use xshell::cmd;
 
-use super::{build, print_json, push, verify};
 use crate::cli;
+use crate::commands::{build, print_json, push, verify};
 use crate::config::{Deploy, Host, Reference, Transport};
 use crate::context::Context;
 use crate::engine::{Engine, ask_buildkit};
@@ -23,7 +23,7 @@ use crate::release::{self, Code, Needed};
 /// A first build on a small host.
 const BUILD_LIMIT: Duration = Duration::from_secs(3600);
 
-pub(super) fn run(context: &Context, args: &cli::Push, name: &str) -> Result<()> {
+pub(in crate::commands) fn run(context: &Context, args: &cli::Push, name: &str) -> Result<()> {
     let deploy = context.deploy()?;
     let host = deploy.host(name)?;
     registry_of(&deploy, host, name)?;
@@ -86,7 +86,7 @@ pub(super) fn run(context: &Context, args: &cli::Push, name: &str) -> Result<()>
 
 /// The way of one image.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Road {
+pub(in crate::commands) enum Road {
     /// Over ssh, from this machine.
     Ssh,
     /// By its name in a registry of ours, where it is brought first.
@@ -110,7 +110,7 @@ impl fmt::Display for Road {
 
 /// What travelled, as far as this machine knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Arrived {
+pub(in crate::commands) struct Arrived {
     layers: Option<usize>,
     bytes: Option<u64>,
 }
@@ -132,15 +132,15 @@ impl Arrived {
 }
 
 /// Brings images to one host.
-pub(super) struct Bring<'a> {
-    pub(super) context: &'a Context,
-    pub(super) engine: &'a Engine<'a>,
-    pub(super) deploy: &'a Deploy,
-    pub(super) name: &'a str,
-    pub(super) host: &'a Host,
-    pub(super) machine: &'a Machine,
+pub(in crate::commands) struct Bring<'a> {
+    pub(in crate::commands) context: &'a Context,
+    pub(in crate::commands) engine: &'a Engine<'a>,
+    pub(in crate::commands) deploy: &'a Deploy,
+    pub(in crate::commands) name: &'a str,
+    pub(in crate::commands) host: &'a Host,
+    pub(in crate::commands) machine: &'a Machine,
     /// The image of this tree.
-    pub(super) facts: &'a BuildFacts,
+    pub(in crate::commands) facts: &'a BuildFacts,
 }
 
 impl Bring<'_> {
@@ -148,7 +148,7 @@ impl Bring<'_> {
     ///
     /// # Errors
     /// A user failure where it comes by a registry and none is named.
-    pub(super) fn road(&self, image: &str) -> Result<Road> {
+    pub(in crate::commands) fn road(&self, image: &str) -> Result<Road> {
         match self.host.transport {
             Transport::Ssh => Ok(Road::Ssh),
             Transport::Registry => {
@@ -170,7 +170,7 @@ impl Bring<'_> {
     }
 
     /// How to know an image that a service needs.
-    pub(super) fn needed(&self, image: &str) -> Result<Needed> {
+    pub(in crate::commands) fn needed(&self, image: &str) -> Result<Needed> {
         let inputs = match (self.host.transport, &self.facts.fingerprint) {
             (Transport::Build, Some(inputs)) if image == self.facts.image() => {
                 Some(inputs.to_string())
@@ -189,7 +189,7 @@ impl Bring<'_> {
     }
 
     /// Brings one image, and sees that what is there then is what was to come.
-    pub(super) fn bring(&self, needed: &Needed) -> Result<Arrived> {
+    pub(in crate::commands) fn bring(&self, needed: &Needed) -> Result<Arrived> {
         let image = &needed.name;
         match self.road(image)? {
             Road::Ssh => self.carry(needed),
@@ -333,7 +333,11 @@ impl Bring<'_> {
 ///
 /// # Errors
 /// A user failure where none is named.
-pub(super) fn registry_of<'d>(deploy: &'d Deploy, host: &'d Host, name: &str) -> Result<&'d str> {
+pub(in crate::commands) fn registry_of<'d>(
+    deploy: &'d Deploy,
+    host: &'d Host,
+    name: &str,
+) -> Result<&'d str> {
     let named = host.registry.as_ref().or(deploy.image.registry.as_ref());
     match (host.transport, named) {
         (Transport::Registry, None) => Err(Failure::user(format!(

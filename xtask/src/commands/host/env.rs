@@ -7,9 +7,10 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::deploy::{Target, calling, env_text, needs, target};
-use super::on_host::{self, There, phases_of};
-use super::print_json;
+use super::rotate::refuse_begun;
+use super::{self as on_host, There, phases_of};
 use crate::cli;
+use crate::commands::print_json;
 use crate::config::{self, EnvFile, environment, settings};
 use crate::context::Context;
 use crate::error::Failure;
@@ -20,9 +21,9 @@ use crate::release::{self, Code, Difference, KEEP, Observed, Release, Task, Way,
 const IMAGES: [&str; 3] = ["AIRFLOW_IMAGE", "POSTGRES_IMAGE", "MYSQL_IMAGE"];
 
 /// Names what differs between the settings here and those that serve.
-pub(super) fn diff(context: &Context, args: &cli::EnvDiff) -> Result<()> {
+pub(in crate::commands) fn diff(context: &Context, args: &cli::EnvDiff) -> Result<()> {
     let deploy = context.deploy()?;
-    let (name, host) = (args.host.as_str(), deploy.host(&args.host)?);
+    let (name, host) = (args.on.host.as_str(), deploy.host(&args.on.host)?);
     let machine = context.over(name, host)?;
     let doing = || format!("failed to compare the settings of {name}");
     let here = EnvFile::parse(&env_text(context, &machine, host).with_context(doing)?);
@@ -68,7 +69,7 @@ fn say(term: &Term, found: &Difference) {
 }
 
 /// Refuses where what serves is not known to serve well.
-pub(super) fn refuse_half_way(name: &str, observed: &Observed) -> Result<()> {
+pub(in crate::commands) fn refuse_half_way(name: &str, observed: &Observed) -> Result<()> {
     if observed.good == observed.current && observed.paused.is_empty() {
         return Ok(());
     }
@@ -79,11 +80,12 @@ pub(super) fn refuse_half_way(name: &str, observed: &Observed) -> Result<()> {
 
 /// The release that serves, with the settings that are here: a release of its own,
 /// by the road that restarts.
-pub(super) fn push(context: &Context, args: &cli::EnvPush) -> Result<()> {
+pub(in crate::commands) fn push(context: &Context, args: &cli::EnvPush) -> Result<()> {
     let started = Instant::now();
     let deploy = context.deploy()?;
-    let name = args.host.as_str();
+    let name = args.on.host.as_str();
     let doing = || format!("failed to push the settings of {name}");
+    refuse_begun(context, name, deploy.host(name)?).with_context(doing)?;
     let target = target(context, &deploy, name).with_context(doing)?;
     let (host, machine) = (target.host, &target.machine);
     let observed = context.term.task(&format!("{name}, at {}", host.ssh), || {
@@ -146,8 +148,8 @@ pub(super) fn push(context: &Context, args: &cli::EnvPush) -> Result<()> {
 }
 
 /// The release that serves, with other settings.
-pub(super) struct Made {
-    pub(super) release: Release,
+pub(in crate::commands) struct Made {
+    pub(in crate::commands) release: Release,
     code: Code,
     compose: String,
 }
@@ -157,7 +159,11 @@ impl Made {
     ///
     /// # Errors
     /// A user failure where these settings ask for more than other settings.
-    pub(super) fn of(target: &Target<'_>, observed: &Observed, serving: &Release) -> Result<Self> {
+    pub(in crate::commands) fn of(
+        target: &Target<'_>,
+        observed: &Observed,
+        serving: &Release,
+    ) -> Result<Self> {
         let name = target.name;
         if serving.project != target.settings.project() {
             return Err(needs_a_deploy(name, "another COMPOSE_PROJECT_NAME"));
@@ -200,7 +206,7 @@ impl Made {
     }
 
     /// Makes its folder there, of links to the files that serve.
-    pub(super) fn ship(
+    pub(in crate::commands) fn ship(
         &self,
         context: &Context,
         target: &Target<'_>,

@@ -8,8 +8,8 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 use xshell::cmd;
 
-use super::bench::{Figure, bytes, figure, seconds, time};
-use super::build;
+use super::{Figure, bytes, figure, seconds, time};
+use crate::commands::build;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::exec::Step;

@@ -7,10 +7,11 @@ use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::on_host::{self, There, phases_of};
-use super::status::central;
-use super::{backup, print_json};
+use super::backup;
+use super::{self as on_host, There, phases_of};
 use crate::cli;
+use crate::commands::print_json;
+use crate::commands::status::central;
 use crate::config::environment;
 use crate::context::Context;
 use crate::error::Failure;
@@ -23,7 +24,7 @@ const SHOWN: usize = 30;
 pub(crate) fn run(context: &Context, args: &cli::Restore) -> Result<()> {
     let started = Instant::now();
     let deploy = context.deploy()?;
-    let (name, host) = (args.host.as_str(), deploy.host(&args.host)?);
+    let (name, host) = (args.on.host.as_str(), deploy.host(&args.on.host)?);
     let machine = context.over(name, host)?;
     let doing = || format!("failed to restore the metadata database of {name}");
     let observed = context.term.task(&format!("{name}, at {}", host.ssh), || {
@@ -229,7 +230,7 @@ impl Shown<'_> {
             return Ok(());
         }
         print_json(&json!({
-            "host": self.args.host,
+            "host": self.args.on.host,
             "copy": self.from,
             "revision": self.held.revision,
             "until": self.held.until,
