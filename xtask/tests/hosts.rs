@@ -115,6 +115,54 @@ fn a_bare_host_becomes_ready_once() {
     );
 }
 
+/// It has no name but behind the gate.
+#[test]
+#[ignore = "needs a container engine; cargo xtask test runs it"]
+fn a_host_behind_another_is_reached_by_a_jump() {
+    build(BARE, "host", &["--target", "bare"]);
+    let (gate, inner) = (Spare::start("bare"), Spare::start("bare"));
+    gate.introduce();
+    inner.introduce();
+    let address = docker_ok(&[
+        "inspect",
+        "--format",
+        "{{.NetworkSettings.IPAddress}}",
+        &inner.container,
+    ]);
+    let name = format!("echo '{address} behind.clinic' >>/etc/hosts");
+    assert_eq!(gate.there("root", &["sh", "-c", &name]).status, Some(0));
+    let at = |spare: &Spare, file: &str| spare.folder.path().join(file).display().to_string();
+    let known = at(&inner, "known_hosts");
+    let own = fs::read_to_string(&known).unwrap();
+    let key = own.split_once(' ').unwrap().1;
+    let of_gate = fs::read_to_string(at(&gate, "known_hosts")).unwrap();
+    fs::write(&known, format!("behind.clinic {key}{of_gate}")).unwrap();
+    let config = format!(
+        "Host gate\n  HostName 127.0.0.1\n  Port {}\n  User ubuntu\n  IdentityFile {}\n\
+         Host *\n  UserKnownHostsFile {known}\n",
+        gate.port,
+        at(&gate, "key"),
+    );
+    fs::write(at(&inner, "ssh_config"), config).unwrap();
+    inner.change("deploy.toml", "ssh = \"clinic\"", "ssh = \"behind.clinic\"");
+    let port = format!("port = {}\n", inner.port);
+    inner.change("deploy.toml", &port, "");
+    let dry = ["provision", "--host", "spare", "--dry-run"];
+    let lost = inner.xtask(&dry);
+    assert_eq!(lost.status, Some(1));
+    assert!(
+        lost.stderr
+            .contains("Could not resolve hostname behind.clinic"),
+        "{}",
+        lost.stderr
+    );
+    inner.change("deploy.toml", "user = ", "jump = \"gate\"\nuser = ");
+    let planned = inner.xtask(&dry);
+    assert_eq!(planned.status, Some(0));
+    let step = "sudo install -d -o ubuntu -m 750 /srv/dental\n";
+    assert!(planned.stderr.contains(step), "{}", planned.stderr);
+}
+
 /// What `push --host` says it brought.
 fn brought(ran: &Ran) -> (String, u64, u64) {
     assert_eq!(ran.status, Some(0), "{}", ran.stderr);

@@ -187,7 +187,7 @@ fn goes(spare: &Spare) {
     assert_eq!(refused.status, Some(2), "{}", refused.stderr);
     let told = format!("the metadata database's schema is {OF_2_7_1}, ");
     assert!(refused.stderr.contains(&told), "{}", refused.stderr);
-    let command = refused.stderr.lines().last().unwrap();
+    let command = refused.stderr.lines().last().unwrap().trim_start();
     let command: Vec<&str> = command
         .strip_prefix("cargo xtask ")
         .unwrap()
