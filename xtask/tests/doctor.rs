@@ -345,8 +345,8 @@ fn bare(release: &str, systemd: bool, uid: u32) -> Bench {
 
 #[test]
 fn fix_on_debian_plans_the_distributions_packages() {
-    let start = "start-stop-daemon --start --background --oknodo --output /var/log/docker.log \
-                 --exec /usr/sbin/dockerd";
+    let start = "sh -c 'PATH=$PATH:/usr/sbin; exec start-stop-daemon --start --background \
+                 --oknodo --output /var/log/docker.log --exec \"$(command -v dockerd)\"'";
     for (systemd, uid, expected) in [
         (
             true,

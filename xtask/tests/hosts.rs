@@ -65,8 +65,8 @@ fn a_bare_host_becomes_ready_once() {
 
     let planned = [
         "sudo env DEBIAN_FRONTEND=noninteractive apt-get update\n",
-        "sudo start-stop-daemon --start --background --oknodo --output /var/log/docker.log \
-         --exec /usr/sbin/dockerd\n",
+        "sudo sh -c 'PATH=$PATH:/usr/sbin; exec start-stop-daemon --start --background --oknodo \
+         --output /var/log/docker.log --exec \"$(command -v dockerd)\"'\n",
         "sudo usermod --append --groups docker ubuntu\n",
         "sudo install -d -o ubuntu -m 750 /srv/dental\n",
     ];

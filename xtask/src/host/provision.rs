@@ -107,8 +107,8 @@ mod tests {
                 "sudo env DEBIAN_FRONTEND=noninteractive apt-get update",
                 "sudo env DEBIAN_FRONTEND=noninteractive apt-get install --yes \
                  --no-install-recommends docker.io docker-buildx docker-compose rsync",
-                "sudo start-stop-daemon --start --background --oknodo --output \
-                 /var/log/docker.log --exec /usr/sbin/dockerd",
+                "sudo sh -c 'PATH=$PATH:/usr/sbin; exec start-stop-daemon --start --background \
+                 --oknodo --output /var/log/docker.log --exec \"$(command -v dockerd)\"'",
                 "sudo usermod --append --groups docker ubuntu",
                 "sudo install -d -o ubuntu -m 750 /srv/dental",
             ]

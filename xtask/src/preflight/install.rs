@@ -3,7 +3,6 @@
 
 use xshell::cmd;
 
-use super::system::DOCKERD;
 pub(crate) use super::system::{Facts, observe};
 use crate::exec::{Machine, Step};
 
@@ -110,17 +109,20 @@ pub(crate) fn apt(machine: &Machine, facts: &Facts, arguments: &[&str]) -> Step 
 }
 
 /// By systemd, or detached with a log of its own: `start-stop-daemon` is part
-/// of dpkg, does nothing where the engine runs, and needs no shell.
+/// of dpkg, and does nothing where the engine runs.
 pub(crate) fn start(machine: &Machine, facts: &Facts) -> Step {
-    let words: Vec<&str> = if facts.systemd {
-        vec!["systemctl", "enable", "--now", "docker"]
-    } else {
-        let mut words = vec!["start-stop-daemon", "--start", "--background", "--oknodo"];
-        words.extend(["--output", LOG, "--exec", DOCKERD]);
-        words
+    // Debian has dockerd in /usr/sbin, which may be on nobody's PATH; Ubuntu and docker.com
+    // have it in /usr/bin.
+    let detached = format!(
+        "PATH=$PATH:/usr/sbin; exec start-stop-daemon --start --background --oknodo \
+         --output {LOG} --exec \"$(command -v dockerd)\""
+    );
+    let words = match facts.systemd {
+        true => ["systemctl", "enable", "--now", "docker"].as_slice(),
+        false => &["sh", "-c", &detached],
     };
     let sudo = if facts.root { &[][..] } else { &["sudo"] };
-    let words = [sudo, &words].concat();
+    let words = [sudo, words].concat();
     let (program, rest) = (words[0], &words[1..]);
     Step::new(
         "start the engine",
@@ -239,8 +241,8 @@ mod tests {
                 "sudo env DEBIAN_FRONTEND=noninteractive apt-get update",
                 "sudo env DEBIAN_FRONTEND=noninteractive apt-get install --yes docker.io \
                  docker-compose",
-                "sudo start-stop-daemon --start --background --oknodo --output \
-                 /var/log/docker.log --exec /usr/sbin/dockerd",
+                "sudo sh -c 'PATH=$PATH:/usr/sbin; exec start-stop-daemon --start --background \
+                 --oknodo --output /var/log/docker.log --exec \"$(command -v dockerd)\"'",
             ]
         );
     }

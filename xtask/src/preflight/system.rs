@@ -17,7 +17,7 @@ use crate::stack::Compose;
 
 const ANSWER: Duration = Duration::from_secs(20);
 /// Debian's own path; sbin may not be on a user's PATH.
-pub(super) const DOCKERD: &str = "/usr/sbin/dockerd";
+const DOCKERD: &str = "/usr/sbin/dockerd";
 /// Everything that may be worth installing, for one question to apt.
 const PACKAGES: [&str; 6] = [
     "docker.io",

@@ -35,6 +35,7 @@ fn what_a_host_holds_is_copied_put_back_and_in_the_end_removed() {
     let (status, first) = spare.json(&["deploy", "--host", "spare", "--json"]);
     assert_eq!((status, first["end"].as_str()), (Some(0), Some("done")));
     let copy_of_before = is_copied_and_put_back(&spare);
+    takes_settings_from_anywhere(&spare);
     takes_settings_alone(&spare);
     has_its_secrets_made_anew(&spare);
     let first = first["release"]["id"].as_str().unwrap();
@@ -191,6 +192,54 @@ fn is_copied_and_put_back(spare: &Spare) -> String {
     older
 }
 
+/// From a program, and from a file there, as well as from a file here.
+fn takes_settings_from_anywhere(spare: &Spare) {
+    let (of_file, of_program) = (
+        "env_file = \".env.spare\"\n",
+        "env_command = [\"cat\", \".env.spare\"]\n",
+    );
+    let same = || {
+        let (status, diff) = spare.json(&["env", "diff", "--host", "spare", "--json"]);
+        assert_eq!(status, Some(0));
+        let none = serde_json::json!([]);
+        assert_eq!(
+            [&diff["added"], &diff["changed"], &diff["removed"]],
+            [&none; 3]
+        );
+    };
+    spare.change("deploy.toml", of_file, of_program);
+    same();
+    let rotate = spare.xtask(&["env", "rotate", "--host", "spare"]);
+    assert_eq!(rotate.status, Some(2));
+    assert!(
+        rotate.stderr.contains(
+            "the settings come from a program, env_command: xtask cannot write new values there"
+        ),
+        "{}",
+        rotate.stderr
+    );
+    spare.change("deploy.toml", of_program, "");
+    let none = spare.xtask(&["env", "diff", "--host", "spare"]);
+    assert_eq!(none.status, Some(2));
+    assert!(
+        none.stderr
+            .contains("failed to read /srv/dental/.env on the host: it is not there"),
+        "{}",
+        none.stderr
+    );
+    sh(
+        spare,
+        "umask 077; cp /srv/dental/env/*.env /srv/dental/.env",
+    );
+    same();
+    sh(spare, "rm /srv/dental/.env");
+    spare.change(
+        "deploy.toml",
+        "directory = ",
+        &format!("{of_file}directory = "),
+    );
+}
+
 fn takes_settings_alone(spare: &Spare) {
     // Settings alone: named, never shown, and served with the code that serves.
     spare.set("ETL_PIPELINE_SCHEDULE", "'30 21 * * *'");
@@ -324,6 +373,7 @@ fn is_removed(spare: &Spare) {
         ),
         ""
     );
+    is_written_down(spare);
     assert_eq!(
         sh(
             spare,
@@ -351,4 +401,41 @@ fn is_removed(spare: &Spare) {
         "{}",
         nothing.stderr
     );
+}
+
+/// Who did what, and how it ended, a line each; never a value of the settings.
+fn is_written_down(spare: &Spare) {
+    let text = sh(spare, "cat /srv/dental/audit.jsonl");
+    let lines: Vec<serde_json::Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let told: Vec<String> = lines
+        .iter()
+        .map(|line| {
+            assert!(line["at"].as_str().unwrap().ends_with('Z'));
+            assert!(line["who"]["by"].as_str().unwrap().contains('@'), "{line}");
+            let word = |name: &str| line[name].as_str().unwrap().to_owned();
+            format!("{} {}", word("way"), word("end"))
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "first done",
+            "backup done",
+            "backup done",
+            "backup done",
+            "restore reverted",
+            "restore done",
+            "restart done",
+            "rotate done",
+            "destroy done",
+        ]
+    );
+    let env = std::fs::read_to_string(spare.tree().join(".env.spare")).unwrap();
+    for secret in env.lines().filter(|line| line.contains("PASSWORD=")) {
+        let (_, value) = secret.split_once('=').unwrap();
+        assert!(value.is_empty() || !text.contains(value), "{secret}");
+    }
 }

@@ -1,5 +1,8 @@
 //! A tree's life on a host: the first deploy, changes of each kind, the way back.
 
+use std::fs;
+
+use crate::faults;
 use crate::spare::{Spare, phases};
 
 #[test]
@@ -21,6 +24,14 @@ fn a_tree_is_deployed_changed_and_rolled_back() {
         dirty.stderr
     );
     spare.commit();
+
+    // A first deploy that fails leaves a clean host; the images that it brought may
+    // stay for the next one.
+    faults::init_fails(&spare);
+    let left = "docker ps --all --quiet; docker volume ls --quiet; docker network ls --quiet --filter type=custom; \
+                ls -A /srv/dental/code/releases; ls /srv/dental/code/current 2>/dev/null";
+    let left = spare.there("ubuntu", &["sh", "-c", left]);
+    assert_eq!(left.stdout, "");
 
     let (status, first) = spare.json(&deploy);
     assert_eq!(
@@ -58,10 +69,22 @@ fn a_tree_is_deployed_changed_and_rolled_back() {
         "{found:?}"
     );
 
-    let (_, again) = spare.json(&deploy);
-    assert_eq!(again["end"], "nothing");
+    let both = ["deploy", "--host", "spare", "--host", "spare"];
+    let again = spare.xtask(&both);
+    assert_eq!(again.status, Some(0));
+    let nothing = "✓ spare serves this tree already, release ";
+    assert_eq!(again.stderr.matches(nothing).count(), 2, "{}", again.stderr);
 
-    // An edit of a DAG, a new one and a file that goes: nothing restarts.
+    // An edit of a DAG, and a new one: nothing restarts.
+    let (one, another) = (
+        "airflow/dags/etl_pipeline_dag.py",
+        "airflow/dags/another_dag.py",
+    );
+    let text = fs::read_to_string(spare.tree().join(one)).unwrap();
+    let id = "dag_id=\"etl_pipeline\"";
+    assert!(text.contains(id));
+    let text = text.replace(id, "dag_id=\"another\"");
+    fs::write(spare.tree().join(another), text).unwrap();
     spare.change(
         "airflow/dags/etl_pipeline_dag.py",
         "tags=[\"etl\",",
@@ -85,6 +108,7 @@ fn a_tree_is_deployed_changed_and_rolled_back() {
         ]
     );
     assert_eq!(spare.tags(), "changed dbt etl nightly");
+    assert_eq!(read(&spare), ["another paused", "etl_pipeline active"]);
     assert_eq!(spare.containers(), containers);
 
     // What cannot be imported never serves.
@@ -111,6 +135,8 @@ fn a_tree_is_deployed_changed_and_rolled_back() {
     assert_eq!((status, back["end"].as_str()), (Some(0), Some("done")));
     assert_eq!(back["release"], first["release"]);
     assert_eq!(spare.tags(), "dbt etl nightly");
+    // A DAG that went is gone.
+    assert_eq!(read(&spare), ["etl_pipeline active"]);
     assert_eq!(spare.containers(), containers);
     let (_, releases) = spare.json(&["releases", "--host", "spare", "--json"]);
     let stands: Vec<&str> = releases
@@ -122,6 +148,8 @@ fn a_tree_is_deployed_changed_and_rolled_back() {
     assert_eq!(stands, ["serves", "good"]);
 
     // Settings that changed restart Airflow, with a copy of its database before.
+    let kept = has_many_releases(&spare, first["release"]["id"].as_str().unwrap());
+    fs::remove_file(spare.tree().join(another)).unwrap();
     spare.set("ETL_PIPELINE_SCHEDULE", "'30 21 * * *'");
     spare.change(
         "airflow/dags/etl_pipeline_dag.py",
@@ -155,4 +183,61 @@ fn a_tree_is_deployed_changed_and_rolled_back() {
     let (status, serves) = spare.json(&["status", "--host", "spare", "--json"]);
     assert_eq!((status, serves["healthy"].as_bool()), (Some(0), Some(true)));
     assert_eq!(serves["airflow"]["dags"][0]["paused"], false);
+    kept(restart["release"]["id"].as_str().unwrap());
+}
+
+/// What the scheduler has read and not lost since.
+fn read(spare: &Spare) -> Vec<String> {
+    spare.metadata(
+        "select d.dag_id || case when d.is_paused then ' paused' else ' active' end \
+         from dag d join serialized_dag s on s.dag_id = d.dag_id where d.is_active order by 1",
+    )
+}
+
+/// As after many deploys: good releases that are older, one that failed, one that cannot
+/// be removed, and images that these alone have. Gives what holds after one more deploy.
+fn has_many_releases<'a>(spare: &'a Spare, first: &str) -> impl Fn(&str) + use<'a> {
+    let script = r#"set -eu; cd /srv/dental/code/releases
+        copy() {
+            cp -al "$1" "$2"
+            sed -i "s/$1/$2/g" "$2/.release/release.json" "$2/.release/compose"
+        }
+        image=$(sed -n 's/^export POSTGRES_IMAGE=//p' "$1/.release/compose")
+        for n in 1 2 3 4 5; do
+            copy "$1" "2020010${n}T000000Z-old-1"
+            sed -i "s,^export AIRFLOW_IMAGE=.*,export AIRFLOW_IMAGE=dental-test/of:$n," "2020010${n}T000000Z-old-1/.release/compose"
+            docker tag "$image" "dental-test/of:$n"
+        done
+        docker tag "$image" dental-test/of:nobody
+        copy "$1" 20990101T000000Z-failed-1
+        rm 20990101T000000Z-failed-1/.release/good
+        mkdir -p 20180101T000000Z-stuck-1/.release
+        : >20180101T000000Z-stuck-1/.release/compose
+        chmod 555 20180101T000000Z-stuck-1"#;
+    let made = spare.there("ubuntu", &["sh", "-c", script, "many", first]);
+    assert_eq!(made.status, Some(0), "{}", made.stderr);
+    let first = first.to_owned();
+    move |newest| {
+        let list = "ls /srv/dental/code/releases; docker image ls --format '{{.Repository}}:{{.Tag}}' dental-test/of | sort";
+        let list = spare.there("ubuntu", &["sh", "-c", list]);
+        // Five good ones; what served before is one of them. The one that failed counts for
+        // none, and what cannot be removed stops nobody.
+        let expected = [
+            "20180101T000000Z-stuck-1",
+            "20200104T000000Z-old-1",
+            "20200105T000000Z-old-1",
+            &first,
+        ];
+        let found: Vec<&str> = list.stdout.lines().collect();
+        assert_eq!(found[..4], expected, "{found:?}");
+        assert_eq!(found[5], newest);
+        assert_eq!(
+            found[6..],
+            [
+                "dental-test/of:4",
+                "dental-test/of:5",
+                "dental-test/of:nobody"
+            ]
+        );
+    }
 }

@@ -384,6 +384,17 @@ fn without_compose(spare: &Spare) {
     there(
         "sh /srv/dental/code/current/.release/compose rm --stop --force airflow-webserver airflow-scheduler 2>&1",
     );
+    let gone = "find / -xdev -name docker-compose -type f -delete; ! docker compose version";
+    assert_eq!(spare.there("root", &["sh", "-c", gone]).status, Some(0));
+    let refused = spare.xtask(&["deploy", "--host", "spare"]);
+    assert_eq!(refused.status, Some(2));
+    assert!(
+        refused.stderr.contains("it lacks Compose"),
+        "{}",
+        refused.stderr
+    );
+    let ran = spare.xtask(&["deploy", "--host", "spare", "--print-docker-run"]);
+    assert_eq!(ran.status, Some(0), "{}", ran.stderr);
     there(&ran.stdout);
     assert_eq!(services.map(variables), before);
     let started = Instant::now();

@@ -102,8 +102,11 @@ fn with_package(lock: &str, (package, version, hash): (&str, &str, &str)) -> Str
 }
 
 fn serve(spare: &Spare, lock: &str) {
-    fs::write(spare.tree().join(LOCK), lock).unwrap();
-    spare.commit();
+    let path = spare.tree().join(LOCK);
+    if fs::read_to_string(&path).unwrap() != lock {
+        fs::write(path, lock).unwrap();
+        spare.commit();
+    }
 }
 
 /// A run that has ended.
