@@ -152,8 +152,9 @@ fn serving() -> Spare {
 /// what has to be, and prints the table.
 pub(crate) fn strike(spare: &Spare, faults: &[Fault]) {
     let only = std::env::var("FAULT").unwrap_or_default();
+    let meant = |fault: &&Fault| only.split(',').any(|part| fault.name.contains(part));
     let mut table = Vec::new();
-    for fault in faults.iter().filter(|fault| fault.name.contains(&only)) {
+    for fault in faults.iter().filter(meant) {
         eprintln!("── {}", fault.name);
         let begun = Instant::now();
         let held = catch_unwind(AssertUnwindSafe(|| {
@@ -300,7 +301,7 @@ fn struck_in(spare: &Spare, args: &[&str], blow: Blow, phase: &str) -> Ran {
             Blow::Network => {
                 "iptables -I INPUT -p tcp --dport 22 -j DROP; sleep 30; iptables -D INPUT 1"
             }
-            Blow::Script => "kill -KILL -- \"-$(cat \"$run/pid\")\"",
+            Blow::Script => "kill -KILL \"-$(cat \"$run/pid\")\"",
             Blow::Engine => "pkill -TERM -x dockerd",
         },
     );
@@ -348,6 +349,12 @@ fn engine_restarted(spare: &Spare, phase: &str) -> Serves {
                 ran.stderr
             );
             spare.set("DEMO_SEED", &seed);
+            // Its containers may still be on their way up.
+            let begun = Instant::now();
+            while spare.json(&STATUS).0 != Some(0) {
+                assert!(begun.elapsed() < Duration::from_secs(180));
+                thread::sleep(Duration::from_secs(2));
+            }
             Serves::Before
         }
     }
@@ -508,8 +515,8 @@ fn a_slot_in_the_pause(spare: &Spare) -> Serves {
     done(&spare.xtask(&DEPLOY));
     change_settings(spare);
     let hold = format!(
-        "kill -STOP -- \"-$(cat \"$run/pid\")\"; [ $(date +%s) -lt {slot} ] || exit 1; \
-         while [ $(date +%s) -lt $(({slot} + 5)) ]; do sleep 1; done; kill -CONT -- \"-$(cat \"$run/pid\")\""
+        "kill -STOP \"-$(cat \"$run/pid\")\"; [ $(date +%s) -lt {slot} ] || exit 1; \
+         while [ $(date +%s) -lt $(({slot} + 5)) ]; do sleep 1; done; kill -CONT \"-$(cat \"$run/pid\")\""
     );
     done(&end(begin_until(spare, &DEPLOY, "stop", &hold)));
     let begun = Instant::now();
