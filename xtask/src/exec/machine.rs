@@ -498,6 +498,7 @@ impl Machine {
                 "failed to {}: its secrets would stand on a command line",
                 step.what()
             )),
+            Some(ssh) if step.is_packed() => Ok(ssh.unpacked(&step.line())),
             Some(ssh) => Ok(ssh.command(&step.line(), step.wants_terminal())),
         }
     }

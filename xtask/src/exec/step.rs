@@ -18,6 +18,7 @@ pub(crate) struct Step {
     folder: PathBuf,
     limit: Option<Duration>,
     terminal: bool,
+    packed: bool,
 }
 
 impl Step {
@@ -36,6 +37,7 @@ impl Step {
                 .map_or_else(|| PathBuf::from("."), Path::to_path_buf),
             limit: None,
             terminal: false,
+            packed: false,
         }
     }
 
@@ -95,6 +97,14 @@ impl Step {
     #[must_use]
     pub(crate) fn terminal(mut self, wants: bool) -> Self {
         self.terminal = wants;
+        self
+    }
+
+    /// What it is fed is much, and packed already: on another machine it gets a
+    /// connection of its own, which does not pack it again.
+    #[must_use]
+    pub(crate) fn packed(mut self, is: bool) -> Self {
+        self.packed = is;
         self
     }
 
@@ -162,6 +172,10 @@ impl Step {
 
     pub(super) fn wants_terminal(&self) -> bool {
         self.terminal
+    }
+
+    pub(super) fn is_packed(&self) -> bool {
+        self.packed
     }
 
     pub(super) fn time_limit(&self) -> Option<Duration> {

@@ -19,6 +19,9 @@ const ANSWER: Duration = Duration::from_secs(60);
 /// A first image on a slow line.
 const TRAVEL: Duration = Duration::from_secs(3600);
 
+/// Layers of so many bytes are worth a login of their own.
+const MUCH: u64 = 30_000_000;
+
 /// An image that the machine has.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct There {
@@ -212,7 +215,8 @@ fn load(
         format!("load {name} on the host"),
         cmd!(machine.sh(), "docker load --quiet"),
     )
-    .limit(TRAVEL);
+    .limit(TRAVEL)
+    .packed(saved.size(known) > MUCH);
     let (sent, read, all) = (Cell::new(0), Cell::new(0), saved.size(known).max(1));
     let captured = machine.feed(&step, |to| {
         let counted = Counted {

@@ -114,6 +114,7 @@ fn all() -> Vec<Fault> {
         "a nightly slot while all is paused",
         a_slot_in_the_pause,
     ));
+    all.push(fault("container that dies once", dies_once));
     all.push(fault("rotation of secrets that fails", rotation_fails));
     for (what, blow, phase) in [
         ("power lost", Blow::Power, "passwords"),
@@ -428,6 +429,19 @@ fn dies_after_ten_seconds(spare: &Spare) -> Serves {
     spare.commit();
     reverted(&died);
     Serves::Before
+}
+
+/// As Airflow's scheduler may, once, at its start.
+fn dies_once(spare: &Spare) -> Serves {
+    let (path, serves) = ("docker-compose.yml", "command: [scheduler]");
+    let dies = "command: [bash, -c, \"[ -e /tmp/once ] && exec airflow scheduler; : >/tmp/once; sleep 2; exit 1\"]";
+    spare.change(path, serves, dies);
+    spare.commit();
+    let lives = spare.xtask(&DEPLOY);
+    spare.change(path, dies, serves);
+    spare.commit();
+    done(&lives);
+    Serves::New
 }
 
 pub(crate) fn init_fails(spare: &Spare) -> Serves {
