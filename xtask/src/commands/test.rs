@@ -42,11 +42,17 @@ pub(crate) fn run(context: &Context, args: &cli::Test) -> Result<()> {
         python(context, &image, &mut report);
         for (what, usual, test, chapter) in [
             ("one night, end to end", 340, "night", ""),
-            ("deploy, changes and rollback", 200, "deploy", "life::"),
+            ("deploy, changes and rollback", 260, "deploy", "life::"),
             ("deploy, one fault of each kind", 430, "deploy", "faults::"),
             ("deploy, work with a host", 150, "deploy", "operate::"),
-            ("deploy, copies and secrets", 320, "deploy", "data::"),
-            ("deploy, how a host is reached", 240, "deploy", "reach::"),
+            ("deploy, copies and secrets", 330, "deploy", "data::"),
+            (
+                "deploy, a newer Airflow and back",
+                330,
+                "deploy",
+                "schema::",
+            ),
+            ("deploy, how a host is reached", 180, "deploy", "reach::"),
             ("deploy, other transports", 180, "deploy", "transports::"),
             ("hosts, over ssh", 300, "hosts", ""),
             ("image, to real registries", 90, "push", ""),
