@@ -8,6 +8,7 @@ use crate::faults::{
     DEPLOY, Fault, Serves, begin_until, done, end, fault, init_fails, reverted, strike,
 };
 use crate::spare::{Spare, phases};
+use crate::transports::{Registry, builds_there, know};
 
 /// Airflow's own names of their schemas: `airflow/migrations/versions` of each.
 const OF_2_6_3: &str = "c804e5c76e3e";
@@ -34,7 +35,10 @@ const REVISION: &str = "select version_num from alembic_version";
 #[ignore = "needs the images; cargo xtask test runs it"]
 fn a_newer_schema_comes_and_goes() {
     let (spare, newer) = of_2_6_3();
-    strike(&spare, &[migration_fails(&newer)]);
+    let registry = Registry::start(&spare);
+    know(&spare, &registry.keys());
+    spare.commit();
+    strike(&spare, &[migration_fails(&newer, "by 127.0.0.1:")]);
     comes(&spare, &newer);
     goes(&spare);
 }
@@ -43,11 +47,13 @@ fn a_newer_schema_comes_and_goes() {
 #[ignore = "takes a quarter of an hour; cargo xtask test faults runs it"]
 fn every_fault_of_a_migration() {
     let (spare, newer) = of_2_6_3();
+    builds_there(&spare);
+    spare.commit();
     let (fails, full) = (newer.clone(), newer.clone());
     strike(
         &spare,
         &[
-            migration_fails(&newer),
+            migration_fails(&newer, "built there"),
             fault("newer schema, init that fails after it", move |s| {
                 with(s, &fails, init_fails)
             }),
@@ -130,8 +136,8 @@ fn with(spare: &Spare, lock: &str, make: impl Fn(&Spare) -> Serves) -> Serves {
     serves
 }
 
-/// A column that the migration would bring is there already.
-fn migration_fails(newer: &str) -> Fault {
+/// A column that the migration would bring is there already. The image comes by `road`.
+fn migration_fails(newer: &str, road: &'static str) -> Fault {
     let newer = newer.to_owned();
     fault("migration that fails", move |s| {
         with(s, &newer, |s| {
@@ -142,6 +148,12 @@ fn migration_fails(newer: &str) -> Fault {
             let failed = s.xtask(&DEPLOY);
             sql(s, "alter table slot_pool drop column include_deferred");
             reverted(&failed);
+            let images = failed
+                .stderr
+                .lines()
+                .find(|line| line.contains("images "))
+                .unwrap();
+            assert!(images.contains(road), "{images}");
             let told = "column \"include_deferred\" of relation \"slot_pool\" already exists";
             assert!(failed.stderr.contains(told), "{}", failed.stderr);
             Serves::Before

@@ -15,7 +15,7 @@ const CA: &str = "/etc/ssl/certs/this-network.pem";
 
 /// An open registry that this machine and a host know by one name; gone when
 /// dropped.
-struct Registry {
+pub(crate) struct Registry {
     container: String,
     name: String,
     /// What leads the host there, but for iptables' own verb.
@@ -23,7 +23,7 @@ struct Registry {
 }
 
 impl Registry {
-    fn start(host: &Spare) -> Self {
+    pub(crate) fn start(host: &Spare) -> Self {
         build(REGISTRY, "registry", &[]);
         let port = TcpListener::bind("127.0.0.1:0")
             .unwrap()
@@ -61,6 +61,14 @@ impl Registry {
         }
         registry
     }
+
+    /// The host's keys with which its images come by it.
+    pub(crate) fn keys(&self) -> String {
+        format!(
+            "transport = \"registry\"\nregistry = \"{}/team\"\n",
+            self.name
+        )
+    }
 }
 
 impl Drop for Registry {
@@ -89,10 +97,23 @@ fn host(kind: &str) -> Spare {
 }
 
 /// More keys of the host, which stands last in deploy.toml.
-fn know(host: &Spare, keys: &str) {
+pub(crate) fn know(host: &Spare, keys: &str) {
     let path = host.tree().join("deploy.toml");
     let text = fs::read_to_string(&path).unwrap();
     fs::write(path, text + keys).unwrap();
+}
+
+/// It makes its images itself, and gets through to the packages as this machine does.
+pub(crate) fn builds_there(host: &Spare) {
+    know(host, "transport = \"build\"\n");
+    if let Some(ca) = ["SSL_CERT_FILE", "PIP_CERT"]
+        .iter()
+        .find_map(std::env::var_os)
+    {
+        let to = format!("{}:{CA}", host.container);
+        docker_ok(&["cp", "--follow-link", &ca.to_string_lossy(), &to]);
+        know(host, &format!("ca_bundle = \"{CA}\"\n"));
+    }
 }
 
 /// One layer more; gives the Dockerfile as it was.
@@ -128,7 +149,11 @@ fn a_host_pulls_by_digest_what_was_pushed_for_it() {
         nowhere.stderr
     );
 
-    know(&host, &format!("registry = \"{}/team\"\n", registry.name));
+    host.change(
+        "deploy.toml",
+        "transport = \"registry\"\n",
+        &registry.keys(),
+    );
     let (status, told) = host.json(&PUSH);
     assert_eq!(status, Some(0));
     let image = told["image"].as_str().unwrap().to_owned();
@@ -168,15 +193,7 @@ fn a_host_pulls_by_digest_what_was_pushed_for_it() {
 #[ignore = "needs the image; cargo xtask test runs it"]
 fn a_host_builds_the_same_inputs_by_itself() {
     let host = host("classic");
-    know(&host, "transport = \"build\"\n");
-    if let Some(ca) = ["SSL_CERT_FILE", "PIP_CERT"]
-        .iter()
-        .find_map(std::env::var_os)
-    {
-        let to = format!("{}:{CA}", host.container);
-        docker_ok(&["cp", "--follow-link", &ca.to_string_lossy(), &to]);
-        know(&host, &format!("ca_bundle = \"{CA}\"\n"));
-    }
+    builds_there(&host);
     let files = |stderr: &str| {
         let line = stderr.lines().find(|line| line.contains(" travelled"));
         let lead = line.filter(|line| line.contains(" file"));
