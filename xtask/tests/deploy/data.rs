@@ -233,11 +233,8 @@ fn takes_settings_from_anywhere(spare: &Spare) {
     );
     same();
     sh(spare, "rm /srv/dental/.env");
-    spare.change(
-        "deploy.toml",
-        "directory = ",
-        &format!("{of_file}directory = "),
-    );
+    let ssh = "ssh = \"clinic\"\n";
+    spare.change("deploy.toml", ssh, &format!("{ssh}{of_file}"));
 }
 
 fn takes_settings_alone(spare: &Spare) {
