@@ -445,6 +445,17 @@ fn dies_once(spare: &Spare) -> Serves {
 }
 
 pub(crate) fn init_fails(spare: &Spare) -> Serves {
+    let failed = deployed_with_an_init_that_fails(spare);
+    reverted(&failed);
+    assert!(
+        failed.stderr.contains("it does not end well"),
+        "{}",
+        failed.stderr
+    );
+    Serves::Before
+}
+
+pub(crate) fn deployed_with_an_init_that_fails(spare: &Spare) -> Ran {
     let path = spare.tree().join("airflow/bootstrap/bootstrap.py");
     let text = fs::read_to_string(&path).unwrap();
     let end = "    sys.exit(main())";
@@ -458,13 +469,7 @@ pub(crate) fn init_fails(spare: &Spare) -> Serves {
     let failed = spare.xtask(&DEPLOY);
     fs::write(&path, text).unwrap();
     spare.commit();
-    reverted(&failed);
-    assert!(
-        failed.stderr.contains("it does not end well"),
-        "{}",
-        failed.stderr
-    );
-    Serves::Before
+    failed
 }
 
 pub(crate) fn reverted(ran: &Ran) {

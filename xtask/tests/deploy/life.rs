@@ -27,7 +27,10 @@ fn a_tree_is_deployed_changed_and_rolled_back() {
 
     // A first deploy that fails leaves a clean host; the images that it brought may
     // stay for the next one.
-    faults::init_fails(&spare);
+    let failed = faults::deployed_with_an_init_that_fails(&spare);
+    assert_eq!(failed.status, Some(1), "{}", failed.stderr);
+    let removed = "it failed, and what it had made is removed again:";
+    assert!(failed.stderr.contains(removed), "{}", failed.stderr);
     let left = "docker ps --all --quiet; docker volume ls --quiet; docker network ls --quiet --filter type=custom; \
                 ls -A /srv/dental/code/releases; ls /srv/dental/code/current 2>/dev/null";
     let left = spare.there("ubuntu", &["sh", "-c", left]);
