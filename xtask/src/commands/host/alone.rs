@@ -75,6 +75,18 @@ impl Stack<'_> {
                 self.settings.databases().join(" and ")
             ));
         }
+        // Then it counts as one that served well: `status` and the next deploy go by that.
+        lines.extend([
+            format!(
+                "for name in {project}-airflow-webserver-alone {project}-airflow-scheduler-alone; do n=0"
+            ),
+            "until [ \"$(docker inspect --format '{{.State.Health.Status}}' \"$name\")\" = healthy ]; do \
+             n=$((n + 1)); [ $n -lt 240 ] || exit 1; sleep 2; done; done"
+                .to_owned(),
+            format!(
+                ": >code/releases/{release}/.release/good && printf %s {release} >good.new && mv good.new good"
+            ),
+        ]);
         lines.push(")".to_owned());
         print(&lines.join("\n"))
     }
