@@ -89,6 +89,18 @@ where r.state in ('queued', 'running') and t.state in (
     'running', 'queued', 'restarting', 'scheduled', 'up_for_reschedule', 'up_for_retry', 'deferred'
 ) order by 1, 2, 3
 """
+# Of each DAG, the run that ended last, and which of its tasks failed first.
+LAST = """
+select distinct on (r.dag_id)
+    r.dag_id as dag, r.run_id as id, r.state, r.start_date as began, r.end_date as ended, (
+        select t.task_id from task_instance t
+        where t.dag_id = r.dag_id and t.run_id = r.run_id and t.state = 'failed'
+        order by t.end_date limit 1
+    ) as failed
+from dag_run r join dag d on d.dag_id = r.dag_id
+where d.is_active and r.state in ('success', 'failed')
+order by r.dag_id, r.end_date desc nulls last
+"""
 IMPORT_ERRORS = """
 select filename as file, stacktrace as error, timestamp as at from import_error order by filename
 """
@@ -219,14 +231,15 @@ def state(connection: Connection) -> dict[str, Any]:
     heartbeat: seconds since that of the newest running scheduler, or null. dags: id, paused, hash,
     parsed (or null) of those that the scheduler has read. import_errors: file, error, at. runs:
     dag, id, state, suspended of those that have not ended. tasks: dag, run, task, state, since (or
-    null) of what has begun and not ended in these.
+    null) of what has begun and not ended in these. last: of each DAG, dag, id, state, began, ended
+    (or null) of the run that ended last, and failed, the task that failed first, or null.
     """
     with transaction(connection, snapshot=True):
         found: dict[str, Any] = {
             "now": one(connection, NOW).isoformat(),
             "revision": None,
             "heartbeat": None,
-            **{name: [] for name in ("dags", "import_errors", "runs", "tasks")},
+            **{name: [] for name in ("dags", "import_errors", "runs", "tasks", "last")},
         }
         if migrated(connection):
             found |= {
@@ -236,6 +249,7 @@ def state(connection: Connection) -> dict[str, Any]:
                 "import_errors": import_errors(connection),
                 "runs": rows(connection, RUNS),
                 "tasks": rows(connection, TASKS),
+                "last": rows(connection, LAST),
             }
     return found
 

@@ -144,7 +144,9 @@ def test_nothing_of_airflow_is_imported() -> None:
 def test_without_a_schema(fresh: Metadata) -> None:
     state = answer(ask(fresh.url, "state"))
     assert datetime.fromisoformat(state.pop("now")).tzinfo
-    empty: dict[str, Any] = {"dags": [], "import_errors": [], "runs": [], "tasks": []}
+    empty: dict[str, Any] = dict.fromkeys(
+        ("dags", "import_errors", "runs", "tasks", "last"), []
+    )
     assert state == {"revision": None, "heartbeat": None, **empty}
     assert answer(ask(fresh.url, "pause")) == {"paused": []}
 
@@ -191,6 +193,20 @@ def test_state(clean: Metadata) -> None:
         {"dag": "off", "run": "halted", **task},
         {"dag": "on", "run": "now", **task},
     ]
+    last = {"dag": "on", "id": "old", "state": "success", "ended": None, "failed": None}
+    assert [{**run, "began": None} for run in state["last"]] == [{**last, "began": None}]
+
+
+def test_the_run_that_ended_last(clean: Metadata) -> None:
+    put_dag(clean, "on")
+    for run, task, state, minute in (("a", "success", "success", 1), ("b", "failed", "failed", 2)):
+        put_run(clean, "on", run, task=task, state=state)
+        clean.query(
+            "update dag_run set end_date = %s where run_id = %s", NIGHT.replace(minute=minute), run
+        )
+    (last,) = answer(ask(clean.url, "state"))["last"]
+    assert (last["id"], last["state"], last["failed"]) == ("b", "failed", "work")
+    assert datetime.fromisoformat(last["ended"]) == NIGHT.replace(minute=2)
 
 
 def test_pausing_and_back(clean: Metadata) -> None:

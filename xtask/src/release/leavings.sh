@@ -7,7 +7,7 @@ if [ -n "$project" ]; then
     all volume ls --format 'volume {{.Name}}'
     sed -n 's/^export [A-Z]*_IMAGE=/image /p' "$home"/code/releases/*/.release/compose 2>/dev/null | sort -u
 fi
-for path in "$home"/code/releases/* "$home"/env/*.env "$home/airflow" "$home/deploys" "$home/good" "$home/paused"; do
+for path in "$home"/code/releases/* "$home"/env/*.env "$home/run" "$home/build" "$home/airflow" "$home/deploys" "$home/good" "$home/paused"; do
     [ ! -e "$path" ] || echo "file $path"
 done
 for path in "$home"/backups/*.dump "$home/audit.jsonl"; do

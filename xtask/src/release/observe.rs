@@ -63,6 +63,9 @@ pub(crate) struct State {
     /// What runs in them.
     #[serde(default)]
     pub(crate) tasks: Vec<ActiveTask>,
+    /// Of each DAG, the run that ended last; a release of before does not tell.
+    #[serde(default)]
+    pub(crate) last: Vec<EndedRun>,
 }
 
 /// One DAG.
@@ -92,6 +95,23 @@ pub(crate) struct ActiveRun {
     pub(crate) id: String,
     /// Its DAG is paused and nothing of it runs: it goes on when that ends.
     pub(crate) suspended: bool,
+}
+
+/// A run that has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) struct EndedRun {
+    /// Its DAG.
+    pub(crate) dag: String,
+    /// Its id.
+    pub(crate) id: String,
+    /// `success` or `failed`.
+    pub(crate) state: String,
+    /// When, ISO 8601.
+    pub(crate) began: Option<String>,
+    /// When, ISO 8601.
+    pub(crate) ended: Option<String>,
+    /// The task that failed first.
+    pub(crate) failed: Option<String>,
 }
 
 /// One task instance.

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde_json::json;
 
+use crate::commands::status::central;
 use crate::commands::{print, print_json};
 use crate::context::Context;
 use crate::release::{self, Observed, State};
@@ -79,8 +80,13 @@ pub(in crate::commands) fn ailments(observed: &Observed, dags: &[String]) -> Vec
         wrong.push(format!("{} cannot be imported", error.file));
     }
     for id in dags {
-        if !state.dags.iter().any(|dag| dag.id == *id) {
-            wrong.push(format!("there is no DAG {id}"));
+        match state.dags.iter().find(|dag| dag.id == *id) {
+            // What a deploy left paused was said before.
+            Some(dag) if dag.paused && !observed.paused.contains(id) => {
+                wrong.push(format!("{id} is paused: no night will come"));
+            }
+            Some(_) => {}
+            None => wrong.push(format!("there is no DAG {id}")),
         }
     }
     wrong
@@ -147,6 +153,15 @@ fn airflow_lines(state: &State) -> Vec<String> {
     for error in &state.import_errors {
         let last = error.error.lines().last().unwrap_or_default();
         lines.push(format!("broken    {}: {last}", error.file));
+    }
+    for run in &state.last {
+        let at = run.ended.as_deref().map(central).unwrap_or_default();
+        let failed = run.failed.as_deref();
+        let failed = failed.map_or_else(String::new, |task| format!(" in {task}"));
+        lines.push(format!(
+            "last run  {} of {}: {}{failed}, {at}",
+            run.id, run.dag, run.state
+        ));
     }
     for run in &state.runs {
         let tasks = state.tasks.iter().filter(|task| task.run == run.id);

@@ -20,7 +20,7 @@ unneeded_images() {
 }
 # Last, for it is the releases that say which containers are theirs.
 files() {
-    rm -rf "$home/env" "$home/airflow" "$home/good" "$home/paused" "$code" || return 1
+    rm -rf "$home/env" "$home/run" "$home/build" "$home/airflow" "$home/good" "$home/paused" "$code" || return 1
     find "$home/deploys" -mindepth 1 -maxdepth 1 ! -path "$run" -exec rm -rf {} +
 }
 
