@@ -230,28 +230,19 @@ fn finish(
 
 /// Writes the variables of one service without Compose, for the host's user alone.
 pub(crate) fn write_run_env(there: &Machine, path: &str, text: &str) -> Result<()> {
-    write_secrets(there, "write the variables of a service", path, "", text)
+    write_secrets(there, "write the variables of a service", path, text)
 }
 
 /// Writes settings and secrets, for the host's user alone; the content is its name.
 pub(crate) fn write_env(there: &Machine, host: &Host, name: &str, text: &str) -> Result<()> {
     let path = format!("{}/env/{name}.env", host.directory);
-    let kept = "[ ! -e \"$1\" ] || exec cat >/dev/null; ";
-    write_secrets(there, "write the settings", &path, kept, text)
+    write_secrets(there, "write the settings", &path, text)
 }
 
-/// By standard input, whole or not at all.
-fn write_secrets(
-    there: &Machine,
-    doing: &'static str,
-    path: &str,
-    before: &str,
-    text: &str,
-) -> Result<()> {
-    let script = format!(
-        "set -eu; umask 077; mkdir -p \"$(dirname \"$1\")\"; {before}\
-         cat >\"$1.$$\"; mv \"$1.$$\" \"$1\""
-    );
+/// By standard input, whole or not at all, also after a power cut.
+fn write_secrets(there: &Machine, doing: &'static str, path: &str, text: &str) -> Result<()> {
+    let script = "set -eu; umask 077; mkdir -p \"$(dirname \"$1\")\"; \
+                  cat >\"$1.$$\"; sync \"$1.$$\"; mv \"$1.$$\" \"$1\"";
     let step = Step::new(doing, cmd!(there.sh(), "sh -c {script} write {path}")).limit(ANSWER);
     let written = there.feed(&step, |to| Ok(to.write_all(text.as_bytes())?))?;
     match written.ok() {

@@ -53,7 +53,11 @@ pub(crate) fn run(context: &Context, args: &cli::Destroy) -> Result<()> {
     if let Some(release) = release {
         carry_out(context, args, host, &machine, release, copy, started).with_context(doing)?;
     } else {
-        let step = sweep(&machine, host, "rm -rf code env run build airflow good paused busy");
+        let step = sweep(
+            &machine,
+            host,
+            "rm -rf code env run build airflow good paused busy",
+        );
         machine.run(&step).with_context(doing)?;
     }
     if args.with_backups {

@@ -48,7 +48,11 @@ pub(in crate::commands) fn run(context: &Context, args: &cli::EnvRotate) -> Resu
         env: fingerprint(&env),
         settings: Settings::of(&context.workspace, env.clone())?,
     };
-    let changed = Difference::between(&env, old.settings.env()).changed;
+    let difference = Difference::between(&env, old.settings.env());
+    if draft.begun.is_some() {
+        refuse_edited(&draft, &file, &difference).with_context(doing)?;
+    }
+    let changed = difference.changed;
     let shown: Vec<&str> = match draft.begun {
         Some(_) => changed.iter().map(String::as_str).collect(),
         None => ours,
@@ -70,20 +74,20 @@ pub(in crate::commands) fn run(context: &Context, args: &cli::EnvRotate) -> Resu
     for secret_of in [&context.machine, machine] {
         secret_of.keep_secret(settings::secrets(&env));
     }
+    // It may have come to its end without our seeing it.
+    let made = match good.env == new.env {
+        true => None,
+        false => Some(Made::of(&new, &observed, good).with_context(doing)?),
+    };
     // Before anything changes there: whatever becomes of this machine's command, no
     // password is known to the host alone.
     context
         .machine
         .write(&draft.path, env.to_string().as_bytes(), 0o600)?;
-    // It may have come to its end without our seeing it.
-    let release = match good.env == new.env {
-        true => good.clone(),
-        false => {
-            let made = Made::of(&new, &observed, good).with_context(doing)?;
-            made.ship(context, &new, good).with_context(doing)?;
-            made.release
-        }
-    };
+    if let Some(made) = &made {
+        made.ship(context, &new, good).with_context(doing)?;
+    }
+    let release = made.map_or_else(|| good.clone(), |made| made.release);
     let now = Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
     let task = Task {
         run: format!("{now}-rotate"),
@@ -133,6 +137,29 @@ fn refuse_different(name: &str, here: &Settings, there: &EnvFile) -> Result<()> 
             "look, then push them: cargo xtask env diff --host {name}"
         ))
         .into())
+}
+
+/// Refuses where the settings were edited since a rotation was cut short: they would be
+/// lost.
+fn refuse_edited(draft: &Draft, file: &Path, found: &Difference) -> Result<()> {
+    let own = |name: &&String| {
+        ROTATED.contains(&name.as_str()) || *name == "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
+    };
+    let all = found.added.iter().chain(&found.removed);
+    let others: Vec<&str> = all
+        .chain(found.changed.iter().filter(|name| !own(name)))
+        .map(String::as_str)
+        .collect();
+    if others.is_empty() {
+        return Ok(());
+    }
+    let (draft, file) = (draft.path.display(), file.display());
+    Err(Failure::user(format!(
+        "{file} was edited since the rotation was cut short: {}",
+        others.join(", ")
+    ))
+    .hint(format!("let {draft} have the same there, then again"))
+    .into())
 }
 
 /// Refuses where the host may have secrets that only a rotation's draft knows.

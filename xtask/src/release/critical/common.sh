@@ -59,16 +59,19 @@ finish() {
 
 compose() { sh "$code/releases/$serving/.release/compose" "$@"; }
 container() { docker ps --all --quiet --filter "label=com.docker.compose.project=$project" --filter label=com.docker.compose.oneoff=False --filter "label=com.docker.compose.service=$1"; }
-# What the code of the new release asks of Airflow's database.
+# What the code of the new release asks of Airflow's database. A scheduler that runs is the quickest to ask; one that is started
+# again and again, or that has a password of before, is of no use, and so is each where passwords change.
 metadata() {
+    asked=$1
     set -- python "$mount/releases/$id/airflow/release/metadata.py" "$@"
-    scheduler=$(docker ps --quiet --filter "label=com.docker.compose.project=$project" --filter label=com.docker.compose.oneoff=False --filter label=com.docker.compose.service=airflow-scheduler)
-    # Where passwords change, a container has those that it was started with.
+    scheduler=$(docker ps --quiet --filter status=running --filter "label=com.docker.compose.project=$project" --filter label=com.docker.compose.oneoff=False --filter label=com.docker.compose.service=airflow-scheduler)
     if [ -n "$scheduler" ] && [ "$way" != rotate ]; then
-        docker exec "$scheduler" "$@"
-    else
-        compose run --rm --no-deps -T airflow-init "$@"
+        docker exec "$scheduler" "$@" && return 0
+        # 4: a run is active.
+        code_of_exec=$?
+        case "$way $asked $code_of_exec" in 'code '* | *' live '* | *' reparse '* | *' 4') return "$code_of_exec" ;; esac
     fi
+    compose run --rm --no-deps -T airflow-init "$@"
 }
 
 # Airflow as it would be with the new code.
@@ -136,7 +139,8 @@ start_databases() {
 drain() {
     metadata unpaused >"$run/unpaused" || return 1
     [ ! -e "$home/paused" ] || cat "$home/paused" >>"$run/unpaused"
-    sort -u "$run/unpaused" >"$run/paused.new" && mv "$run/paused.new" "$home/paused"
+    # On the disk, not only in the machine's memory, before the database has it.
+    sort -u "$run/unpaused" >"$run/paused.new" && sync "$run/paused.new" && mv "$run/paused.new" "$home/paused" && sync "$home" || return 1
     [ "$wait" != now ] || return 0
     metadata pause --wait "$wait"
 }
@@ -248,7 +252,9 @@ truth() {
         [ "$runs" = "$wanted $(docker image inspect --format '{{.Id}}' "$wanted")" ] ||
             { echo "error: $service runs $runs, not $wanted"; return 1; }
     done
-    steady && metadata live --since "$(cat "$run/since")" --expect "$(cat "$code/releases/$serving/.release/gate.json")" --limit "$1"
+    # A switch of code starts nothing; what a container did long ago is not its concern.
+    # shellcheck disable=SC2086 # names of services
+    { [ "$way" = code ] || { steady && healthy 480 $airflow; }; } && metadata live --since "$(cat "$run/since")" --expect "$(cat "$code/releases/$serving/.release/gate.json")" --limit "$1"
 }
 # It has served well.
 settle() {

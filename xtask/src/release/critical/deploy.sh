@@ -8,14 +8,19 @@
 seed() { compose run --rm --no-deps -T demo-seed; }
 reread() { metadata reparse && now >"$run/since" && truth 30; }
 
-# $before, $after: the revisions
+# The schema that the release to fall back to was made for: it cannot serve with another. $after: the one that is there
 take_back() {
+    case $backup_path in *"-$made_for.dump") restore "$backup_path"; return ;; esac
+    newest=$(find "$home/backups" -name "*-$made_for.dump" 2>/dev/null | sort | tail -n 1)
     if [ -z "$backup_path" ]; then
-        echo "error: the metadata database is on another server, which alone has copies of it; it was migrated from $before to $after"
-        echo "hint: put its copy of before back there, then: cargo xtask deploy --host NAME"
-        return 1
-    fi
-    restore "$backup_path"
+        echo "error: the metadata database is on another server, which alone has copies of it; it was migrated from $made_for to $after"
+        echo "hint: put its copy of before back there and deploy the commit of $old; or mend what failed, and deploy forward"
+    else
+        echo "error: the metadata database was migrated from $made_for to $after by a deploy before this one"
+        echo "hint: mend what failed, and deploy forward; or: cargo xtask restore --host NAME --release $old --from $(basename "${newest:-NAME}")"
+    fi >"$run/failed"
+    cat "$run/failed"
+    return 1
 }
 
 # What a failed deploy leaves is what was there before it.
@@ -30,8 +35,10 @@ revert() {
             serving=$old
             phase 'switch back' switch "$old" || finish failed
             phase databases start_databases || finish failed
-            after=$(revision)
-            if [ -n "${before:-}" ] && [ -n "$after" ] && [ "$after" != "$before" ]; then
+            made_for=$(cat "$code/releases/$old/.release/revision" 2>/dev/null) after=$(revision)
+            : "${made_for:=${before:-}}"
+            [ -n "$after" ] || [ -z "$made_for" ] || finish failed
+            if [ -n "$made_for" ] && [ "$after" != "$made_for" ]; then
                 # With --now nothing was paused: the copy may lack what ran since. A person decides.
                 [ "$wait" != now ] || finish failed
                 phase 'restore the backup' take_back || finish failed
@@ -43,6 +50,12 @@ revert() {
             ;;
     esac
     finish failed
+}
+# One that is stopped, or was never started after it was made anew, answers no gate.
+databases_run() {
+    for service in $databases; do
+        [ "$(docker inspect --format '{{.State.Running}}' "$(container "$service")" 2>/dev/null)" = true ] || return 1
+    done
 }
 # Nothing was changed. A release that served before stays.
 refuse() {
@@ -59,7 +72,8 @@ clean() {
 # The newest copies stay however old they are, and the newest of each revision that a release that is kept was made for.
 old_copies() {
     needed=$(cat "$code"/releases/*/.release/revision 2>/dev/null)
-    find "$home/backups" -name "*.dump" 2>/dev/null | sort -r | while read -r copy; do
+    # By their age: those that were brought here are named otherwise.
+    find "$home/backups" -name "*.dump" -printf '%T@ %p\n' 2>/dev/null | sort -rn | cut -d ' ' -f 2- | while read -r copy; do
         of=${copy##*-} n=$((${n:-0} + 1))
         of=${of%.dump}
         case " ${seen:-} " in *" $of "*) newest= ;; *) newest=yes seen="${seen:-} $of" ;; esac
@@ -93,7 +107,7 @@ prune() {
     docker ps --all --quiet --filter "label=com.docker.compose.project=$project" --filter label=com.docker.compose.oneoff=True \
         --filter status=exited | xargs -r docker rm
     find "$home/deploys" -mindepth 1 -maxdepth 1 -mtime +90 -exec rm -rf {} +
-    old_copies | xargs -r rm -f
+    old_copies | xargs -r -d '\n' rm -f
     return 0
 }
 
@@ -107,6 +121,11 @@ if [ "$way" = first ]; then
     phase switch switch "$id" || revert
     phase databases start_databases || revert
     case " $databases " in *' mysql '*) phase 'demo source' seed || revert ;; esac
+fi
+if [ "$way" = restart ] && ! databases_run; then
+    serving=$old
+    phase databases start_databases || finish refused
+    serving=$id
 fi
 if [ "$gated" != yes ]; then
     phase gate gate || {

@@ -3,8 +3,8 @@
 #   copy      yes where the metadata database is copied before
 # shellcheck shell=sh disable=SC2154,SC2317 # assigned before; phases are called by name
 
-# A database without a schema says of no run.
-quiesce() { [ -z "$(revision)" ] || drain; }
+# A database without a schema says of no run; one on another server stays, and so do its DAGs.
+quiesce() { ! ours || [ -z "$(revision)" ] || drain; }
 all() { docker "$@" --quiet --filter "label=com.docker.compose.project=$project"; }
 containers() {
     all ps --all | xargs -r docker stop && all ps --all | xargs -r docker rm --force --volumes

@@ -70,7 +70,11 @@ carry_over() {
                 { name = $0; sub(/=.*/, "", name) }
                 NR == FNR { if (name in wanted) value[name] = $0; next }
                 { print (name in value) ? value[name] : $0 }' "$home/env/$env.env" "$file" >"$home/env/$is.env"
-        ) && sed -i "s/$was/$is/g" "$code"/releases/*/.release/compose "$code"/releases/*/.release/release.json && rm "$file" || return 1
+        ) && sync "$home/env/$is.env" || return 1
+        # Just this name: one that this was cut short at begins with it.
+        sed -i "s,/$was\.env,/$is.env,g" "$code"/releases/*/.release/compose &&
+            sed -i "s/\"env\":\"$was\"/\"env\":\"$is\"/" "$code"/releases/*/.release/release.json &&
+            sync "$code"/releases/*/.release/compose "$code"/releases/*/.release/release.json && rm "$file" || return 1
     done
 }
 revert() {
@@ -82,6 +86,8 @@ revert() {
     if [ -n "$backup_path" ]; then
         phase 'put back' restore "$backup_path" || finish failed
     fi
+    # What the copy holds of accounts may be of a rotation that was cut short.
+    [ "$resumed" = no ] || phase init init || finish failed
     phase start start_airflow && phase verify truth 60 && phase resume resume || finish failed
     # It serves, but nobody can tell which key wrote what: the new one is not to be forgotten.
     [ "$mixed" = no ] || finish failed
@@ -96,10 +102,15 @@ phase images images || finish refused
 if [ "$(cat "$home/good")" != "$id" ]; then
     serving=$old
     phase databases start_databases || finish refused
-    [ "$resumed" = no ] || phase 'old passwords' roles "$env_old" || finish refused
+    # Whichever the database has taken: a run that is active goes on with it.
+    [ "$resumed" = no ] || metadata revision >>"$run/log" 2>&1 9>&- || serving=$id
     phase drain drain || not_drained
     phase stop stop_airflow || revert
-    [ "$resumed" = no ] || phase 'old key' fernet "$env" "$env_old" || revert
+    serving=$old
+    if [ "$resumed" = yes ]; then
+        phase 'old passwords' roles "$env_old" || revert
+        phase 'old key' fernet "$env" "$env_old" || revert
+    fi
     mixed=no
     phase backup backup || revert
     phase passwords roles "$env" || revert
@@ -114,7 +125,10 @@ if [ "$(cat "$home/good")" != "$id" ]; then
     settle
 fi
 phase 'kept releases' carry_over
+carried=$?
 # Those of before want the old key.
 phase 'copy after' backup
 phase resume resume || finish failed
+# The next one goes on here.
+[ "$carried" = 0 ] || finish failed
 finish 'done'
