@@ -149,7 +149,9 @@ def connect(url: str) -> Connection:
     try:
         connection = psycopg2.connect(**given)
     except psycopg2.OperationalError as error:
-        reason = (str(error).strip().splitlines() or ["no answer"])[-1]
+        # An indented line is libpq's question, not its answer.
+        lines = [line for line in str(error).splitlines() if line.strip() and line[0] != "\t"]
+        reason = (lines or ["no answer"])[-1]
         where = f"{given.get('dbname', '')} at {given.get('host', '')}:{given.get('port', 5432)}"
         raise MetadataError(
             f"connecting to the metadata database {where}: {reason}",

@@ -144,9 +144,8 @@ def test_nothing_of_airflow_is_imported() -> None:
 def test_without_a_schema(fresh: Metadata) -> None:
     state = answer(ask(fresh.url, "state"))
     assert datetime.fromisoformat(state.pop("now")).tzinfo
-    empty: dict[str, Any] = dict.fromkeys(
-        ("dags", "import_errors", "runs", "tasks", "last"), []
-    )
+    names = ("dags", "import_errors", "runs", "tasks", "last")
+    empty: dict[str, Any] = {name: [] for name in names}
     assert state == {"revision": None, "heartbeat": None, **empty}
     assert answer(ask(fresh.url, "pause")) == {"paused": []}
 
