@@ -83,8 +83,8 @@ impl Ssh {
         command
     }
 
-    /// ssh by a connection of its own that packs nothing: what is packed already goes
-    /// through the shared one at a third of the pace.
+    /// ssh by a connection of its own that packs nothing: the shared one would
+    /// only slow what is packed already.
     pub(super) fn unpacked(&self, line: &str) -> Command {
         let mut command = Command::new("ssh");
         // Of an option that is given twice, the first counts.
