@@ -314,8 +314,13 @@ def test_what_live_says_is_lacking(clean: Metadata) -> None:
     assert "good is" not in text
     just = ask(clean.url, *live, json.dumps({"dags": {"good": hashes["good"]}, "checks": []}))
     assert just.returncode == 1
+    clean.query("delete from dag where dag_id in ('changed', 'gone')")
+    anything = ask(clean.url, *live[:-1])
+    assert anything.returncode == 1
+    assert "release: stale was last read at 2026-07-16T03:00:00+00:00\nhint: " in anything.stderr
     clean.query("update dag set is_active = dag_id = 'good'")
     assert answer(ask(clean.url, *live, json.dumps({"good": hashes["good"]})))["seconds"] < 1
+    assert answer(ask(clean.url, *live[:-1]))["seconds"] < 1
 
 
 DAG_FILE = """

@@ -108,6 +108,11 @@ impl Machine {
         self.sh.current_dir()
     }
 
+    /// Of another machine, as deploy.toml calls it; nothing for this one.
+    pub(crate) fn name(&self) -> &str {
+        self.over.as_ref().map(Ssh::name).unwrap_or_default()
+    }
+
     /// The terminal that talk goes to.
     pub(crate) fn term(&self) -> &Term {
         &self.term
@@ -504,7 +509,7 @@ impl Machine {
     }
 
     fn echo(&self, step: &Step) {
-        let there = self.over.as_ref().map(Ssh::name).unwrap_or_default();
+        let there = self.name();
         self.verbose(&format!("{there}$ {}", self.redact(&step.line())));
     }
 

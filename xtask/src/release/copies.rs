@@ -165,13 +165,19 @@ pub(crate) fn look(
         Some(8) => {
             return Err(
                 Failure::user(format!("{copy} is no copy that can be restored"))
-                    .hint("what exists: cargo xtask backup --host NAME --list")
+                    .hint(format!(
+                        "what exists: cargo xtask backup --host {} --list",
+                        there.name()
+                    ))
                     .into(),
             );
         }
         Some(9) => {
             return Err(Failure::user("Postgres does not run on the host")
-                .hint("it is started with the rest: cargo xtask deploy --host NAME")
+                .hint(format!(
+                    "it is started with the rest: cargo xtask deploy --host {}",
+                    there.name()
+                ))
                 .into());
         }
         _ => return Err(there.failed(&step, &looked).into()),

@@ -114,10 +114,11 @@ pub(crate) enum Outcome {
 }
 
 impl Task {
-    fn script(&self, host: &Host) -> String {
+    fn script(&self, name: &str, host: &Host) -> String {
         let directory = &host.directory;
         let (way, doing, own, script) = self.work.script(directory, &self.release.id);
         let shared = [
+            ("name", name.to_owned()),
             ("home", directory.clone()),
             ("run", format!("{directory}/deploys/{}", self.run)),
             ("doing", doing),
@@ -217,7 +218,7 @@ pub(crate) fn start(there: &Machine, host: &Host, task: &Task) -> Result<()> {
         cmd!(there.sh(), "sh -c {script} start {folder} {directory}"),
     )
     .limit(ANSWER);
-    let text = task.script(host);
+    let text = task.script(there.name(), host);
     let begun = there.feed(&step, |to| Ok(to.write_all(text.as_bytes())?))?;
     if begun.ok() {
         Ok(())
@@ -287,7 +288,10 @@ impl<'a> Follow<'a> {
                 return Err(Failure::tool(
                     "failed to follow the host: it is not reached any more; it goes on by itself",
                 )
-                .hint("cargo xtask status --host NAME, once it is reached again")
+                .hint(format!(
+                    "cargo xtask status --host {}, once it is reached again",
+                    self.there.name()
+                ))
                 .into());
             }
             std::thread::sleep(PAUSE);
@@ -377,8 +381,11 @@ mod tests {
                 who: serde_json::json!({"by": "o'brien"}),
                 work,
             };
-            let script = task.script(&host);
-            assert!(script.starts_with("home='/srv/den tal'\nrun='/srv/den tal/deploys/r'\n"));
+            let script = task.script("spare", &host);
+            assert!(
+                script
+                    .starts_with("name=spare\nhome='/srv/den tal'\nrun='/srv/den tal/deploys/r'\n")
+            );
             let mut sh = Command::new("sh");
             let mut sh = sh.args(["-n"]).stdin(Stdio::piped()).spawn().unwrap();
             let mut stdin = sh.stdin.take().unwrap();

@@ -115,6 +115,8 @@ fn all() -> Vec<Fault> {
         a_slot_in_the_pause,
     ));
     all.push(fault("container that dies once", dies_once));
+    all.push(fault("databases stopped before", databases_stopped));
+    all.push(fault("scheduler that dies before, always", dies_always));
     all.push(fault("rotation of secrets that fails", rotation_fails));
     for (what, blow, phase) in [
         ("power lost", Blow::Power, "passwords"),
@@ -441,6 +443,29 @@ fn dies_once(spare: &Spare) -> Serves {
     spare.change(path, dies, serves);
     spare.commit();
     done(&lives);
+    Serves::New
+}
+
+/// By hand, before the deploy: it starts them.
+fn databases_stopped(spare: &Spare) -> Serves {
+    let stop = "docker stop $(docker ps --quiet --filter label=com.docker.compose.service=postgres \
+                --filter label=com.docker.compose.project=dental-there)";
+    done(&spare.there("ubuntu", &["sh", "-c", stop]));
+    change_settings(spare);
+    done(&spare.xtask(&DEPLOY));
+    Serves::New
+}
+
+/// The engine starts it again each time; no question can be put to it. The deploy that
+/// replaces it mends that.
+fn dies_always(spare: &Spare) -> Serves {
+    let kill = "export old=$(docker ps --quiet --filter label=com.docker.compose.service=airflow-scheduler)
+                setsid --fork sh -c 'while pid=$(docker inspect --format {{.State.Pid}} $old); do \
+                    [ $pid = 0 ] || kill -KILL $pid; sleep 0.2; done' </dev/null >/dev/null 2>&1
+                until [ $(docker inspect --format {{.RestartCount}} $old) -gt 2 ]; do sleep 0.2; done";
+    done(&spare.there("root", &["sh", "-c", kill]));
+    change_settings(spare);
+    done(&spare.xtask(&DEPLOY));
     Serves::New
 }
 

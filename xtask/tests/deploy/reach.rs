@@ -346,7 +346,25 @@ fn a_slim_host_behind_a_proxy_serves_with_its_databases_elsewhere() {
         spare.there("ubuntu", &["sh", "-c", site]).stdout,
         "north's $1\n"
     );
+    has_another_password(&spare, &rds);
     without_compose(&spare);
+}
+
+/// Its server was told first: the scheduler that serves has no way in any more.
+fn has_another_password(spare: &Spare, rds: &Elsewhere) {
+    let psql = ["exec", "-u", "postgres", &rds.container, "psql", "-qc"];
+    let (word, next) = (WORD.replace(' ', "%20"), "another%204712");
+    let alter = "alter role airflow password 'another 4712'";
+    docker_ok(&[&psql[..], &[alter]].concat());
+    let cut =
+        "select count(pg_terminate_backend(pid)) from pg_stat_activity where usename = 'airflow'";
+    docker_ok(&[&psql[..], &[cut]].concat());
+    let name = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN";
+    spare.set(name, &spare.setting(name).replace(&word, next));
+    let (status, pushed) = spare.json(&["env", "push", "--host", "spare", "--json"]);
+    assert_eq!((status, pushed["end"].as_str()), (Some(0), Some("done")));
+    let (status, serves) = spare.json(&["status", "--host", "spare", "--json"]);
+    assert_eq!((status, serves["healthy"].as_bool()), (Some(0), Some(true)));
 }
 
 /// The release that serves, by `docker run`: the same variables, value for value.

@@ -5,7 +5,8 @@ use std::fs;
 
 use crate::data::{sh, sql};
 use crate::faults::{
-    DEPLOY, Fault, Serves, begin_until, done, end, fault, init_fails, reverted, strike,
+    DEPLOY, Fault, Serves, begin_until, deployed_with_an_init_that_fails, done, end, fault,
+    init_fails, reverted, strike,
 };
 use crate::spare::{Spare, phases};
 use crate::transports::{Registry, builds_there, know};
@@ -49,7 +50,7 @@ fn every_fault_of_a_migration() {
     let (spare, newer) = of_2_6_3();
     builds_there(&spare);
     spare.commit();
-    let (fails, full) = (newer.clone(), newer.clone());
+    let [fails, full, cut] = [(); 3].map(|()| newer.clone());
     strike(
         &spare,
         &[
@@ -60,6 +61,10 @@ fn every_fault_of_a_migration() {
             fault("disk full while migrating", move |s| {
                 with(s, &full, disk_full)
             }),
+            fault(
+                "script killed after a migration, then init fails",
+                move |s| with(s, &cut, migrated_by_one_before),
+            ),
         ],
     );
     comes(&spare, &newer);
@@ -175,6 +180,28 @@ fn disk_full(spare: &Spare) -> Serves {
         "{}",
         failed.stderr
     );
+    Serves::Before
+}
+
+/// The second deploy has no copy of before the schema that it found: it names the one
+/// that the first has made, and the command that goes back to it.
+fn migrated_by_one_before(spare: &Spare) -> Serves {
+    let kill = "kill -KILL \"-$(cat \"$run/pid\")\"";
+    let cut = end(begin_until(spare, &DEPLOY, "start", kill));
+    assert_eq!(cut.status, Some(1), "{}", cut.stderr);
+    assert_eq!(sql(spare, REVISION), OF_2_7_1);
+    let failed = deployed_with_an_init_that_fails(spare);
+    assert_eq!(failed.status, Some(1), "{}", failed.stderr);
+    let told = format!("was migrated from {OF_2_6_3} to {OF_2_7_1} by a deploy before this one");
+    assert!(failed.stderr.contains(&told), "{}", failed.stderr);
+    let lead = "or: cargo xtask restore --host spare ";
+    let rest = failed.stderr.lines().find_map(|line| line.split_once(lead));
+    let (_, rest) = rest.unwrap();
+    let command: Vec<&str> = ["restore", "--host", "spare", "--yes"]
+        .into_iter()
+        .chain(rest.trim().split(' '))
+        .collect();
+    done(&spare.xtask(&command));
     Serves::Before
 }
 

@@ -27,7 +27,7 @@ pub(in crate::commands) fn run(context: &Context, args: &cli::EnvRotate) -> Resu
     let doing = || format!("failed to rotate the secrets of {name}");
     let file = file(context, deploy.host(name)?).with_context(doing)?;
     let old = target(context, &deploy, name).with_context(doing)?;
-    let ours = names(&old.settings, &args.names).with_context(doing)?;
+    let ours = names(name, &old.settings, &args.names).with_context(doing)?;
     let draft = Draft::of(&file)?;
     let (host, machine) = (old.host, &old.machine);
     let observed = context.term.task(&format!("{name}, at {}", host.ssh), || {
@@ -270,7 +270,7 @@ fn file(context: &Context, host: &Host) -> Result<PathBuf> {
 ///
 /// # Errors
 /// A user failure for a name that is none, or that another server decides.
-fn names(settings: &Settings, asked: &[String]) -> Result<Vec<&'static str>> {
+fn names(host: &str, settings: &Settings, asked: &[String]) -> Result<Vec<&'static str>> {
     let ours = |name: &&str| match *name {
         // Without a name there is no such account.
         "AIRFLOW_OPERATOR_PASSWORD" => !settings.or("AIRFLOW_OPERATOR_USERNAME", "").is_empty(),
@@ -283,7 +283,7 @@ fn names(settings: &Settings, asked: &[String]) -> Result<Vec<&'static str>> {
     };
     if settings.metadata() != Store::Ours {
         return Err(Failure::user("the metadata database is on another server, which has no way back to before")
-            .hint("change the password on its server and the others in the settings, then: cargo xtask env push --host NAME")
+            .hint(format!("change the password on its server and the others in the settings, then: cargo xtask env push --host {host}"))
             .into());
     }
     let all: Vec<&'static str> = ROTATED.into_iter().filter(ours).collect();

@@ -1,5 +1,6 @@
 # What the host runs by itself, to its end, without ssh: whatever becomes of the machine that asked for it. Here is what all
 # of it shares; what is to be done comes after. Before it stand, as quoted assignments:
+#   name      the host's, in deploy.toml
 #   home      the stack's folder
 #   run       this task's own folder below it: what is written here is the journal, a log, and what was found
 #   doing     what is done, for a person
@@ -244,7 +245,7 @@ steady() {
         done
     done
 }
-# What runs is what was asked for, and Airflow has read just the DAGs that the gate has read.
+# What runs is what was asked for, and Airflow has read just the DAGs that the gate has read. $1: seconds
 truth() {
     wanted=$(sed -n 's/^export AIRFLOW_IMAGE=//p' "$code/releases/$serving/.release/compose")
     for service in $airflow; do
@@ -254,7 +255,11 @@ truth() {
     done
     # A switch of code starts nothing; what a container did long ago is not its concern.
     # shellcheck disable=SC2086 # names of services
-    { [ "$way" = code ] || { steady && healthy 480 $airflow; }; } && metadata live --since "$(cat "$run/since")" --expect "$(cat "$code/releases/$serving/.release/gate.json")" --limit "$1"
+    [ "$way" = code ] || { steady && healthy 480 $airflow; } || return 1
+    limit=$1
+    # One that was started without Compose has passed no gate: then any DAGs do that can be read.
+    set -- "$(cat "$code/releases/$serving/.release/gate.json" 2>/dev/null)"
+    metadata live --since "$(cat "$run/since")" --limit "$limit" ${1:+--expect "$1"}
 }
 # It has served well.
 settle() {
