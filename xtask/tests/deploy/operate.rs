@@ -104,6 +104,7 @@ fn a_stack_on_a_host_is_worked_with_from_another_machine() {
     databases_are_asked_there(&spare);
     logs_are_shown_without_noise_and_secrets(&spare);
     a_night_is_started_and_followed(&spare);
+    what_serves_is_shown(&spare);
     the_page_is_opened(&spare);
     what_is_wrong_is_named_together(&spare);
 }
@@ -375,6 +376,38 @@ fn a_night_is_started_and_followed(spare: &Spare) {
     );
     // The way through the shared connection is gone with each command.
     assert_eq!(ways(spare), 0);
+}
+
+/// As the operator reads it in the morning; ages and times are cut off.
+fn what_serves_is_shown(spare: &Spare) {
+    let (_, serves) = spare.json(&["status", "--host", "spare", "--json"]);
+    let of = |pointer: &str| serves.pointer(pointer).unwrap().as_str().unwrap();
+    let ran = spare.xtask(&["status", "--host", "spare"]);
+    let cut = |line: &str| {
+        let leads = ["heartbeat ", ": success, "];
+        let end = leads.iter().find_map(|l| Some(line.find(l)? + l.len()));
+        line[..end.unwrap_or(line.len())].to_owned()
+    };
+    let shown: Vec<String> = ran.stdout.lines().map(cut).collect();
+    let (id, by) = (of("/release/id"), of("/release/by"));
+    let [web, scheduler, postgres, mysql] =
+        [0, 1, 2, 3].map(|n| of(&format!("/services/{n}/image")));
+    let run = of("/airflow/last/0/id");
+    assert_eq!(
+        shown,
+        [
+            "host      spare".to_owned(),
+            format!("release   {id}  by {by}"),
+            format!("services  airflow-webserver  healthy      {web}"),
+            format!("          airflow-scheduler  healthy      {scheduler}"),
+            format!("          postgres           healthy      {postgres}"),
+            format!("          mysql              healthy      {mysql}"),
+            "scheduler healthy, heartbeat ".to_owned(),
+            "dags      etl_pipeline".to_owned(),
+            format!("last run  {run} of etl_pipeline: success, "),
+        ]
+    );
+    assert_eq!(ran.status, Some(0));
 }
 
 fn the_page_is_opened(spare: &Spare) {

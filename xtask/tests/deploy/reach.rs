@@ -402,7 +402,7 @@ fn without_compose(spare: &Spare) {
     there(
         "sh /srv/dental/code/current/.release/compose rm --stop --force airflow-webserver airflow-scheduler 2>&1",
     );
-    let gone = "find / -xdev -name docker-compose -type f -delete; ! docker compose version";
+    let gone = "find / -xdev -name docker-compose -type f -exec mv {} {}.away ';'; ! docker compose version";
     assert_eq!(spare.there("root", &["sh", "-c", gone]).status, Some(0));
     let refused = spare.xtask(&["deploy", "--host", "spare"]);
     assert_eq!(refused.status, Some(2));
@@ -420,6 +420,20 @@ fn without_compose(spare: &Spare) {
     assert_eq!(serves["good"], serves["release"]["id"]);
     let modes = there("stat --format %a /srv/dental/run/*");
     assert_eq!(modes, "600\n600\n600\n");
+
+    // With Compose again, the next deploy takes its place.
+    let back = "find / -xdev -name docker-compose.away -type f -execdir mv {} docker-compose ';'";
+    assert_eq!(spare.there("root", &["sh", "-c", back]).status, Some(0));
+    spare.set("DEMO_SEED", "7");
+    let (status, deployed) = spare.json(&["deploy", "--host", "spare", "--json"]);
+    assert_eq!((status, deployed["end"].as_str()), (Some(0), Some("done")));
+    let names = there("docker ps --all --format '{{.Names}}' | sort");
+    assert_eq!(
+        names,
+        "dental-there-airflow-scheduler-1\ndental-there-airflow-webserver-1\n"
+    );
+    let (status, serves) = spare.json(&["status", "--host", "spare", "--json"]);
+    assert_eq!((status, &serves["healthy"]), (Some(0), &true.into()));
 }
 
 fn port(spare: &Spare) -> String {

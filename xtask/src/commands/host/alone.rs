@@ -60,7 +60,8 @@ impl Stack<'_> {
                 quote(format!("releases/{release}"))
             ),
             format!(
-                "docker network inspect {network} >/dev/null 2>&1 || docker network create {network}"
+                "docker network inspect {network} >/dev/null 2>&1 || docker network create \
+                 --label com.docker.compose.project={project} --label com.docker.compose.network=default {network}"
             ),
         ];
         for service in ALONE {

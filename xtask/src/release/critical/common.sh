@@ -217,8 +217,12 @@ revision() {
     if ours; then ask 'select version_num from alembic_version' 2>/dev/null; else metadata revision 2>/dev/null; fi
 }
 
-# shellcheck disable=SC2086 # names of services
-stop_airflow() { compose stop $airflow; }
+alone() { docker ps --all --quiet --filter "label=com.docker.compose.project=$project" --filter 'name=-alone$'; }
+# What was started without Compose goes: the engine would start it again beside the other, after a reboot.
+stop_airflow() {
+    # shellcheck disable=SC2086 # names of services
+    compose stop $airflow && alone | xargs -r docker stop && alone | xargs -r docker rm
+}
 init() { compose run --rm --no-deps -T airflow-init; }
 switch() { ln -sfn "releases/$1" "$code/.next" && mv -T "$code/.next" "$code/current"; }
 start_airflow() {
@@ -233,7 +237,7 @@ steady() {
         while :; do
             state=$(docker inspect --format '{{.State.Status}} {{.RestartCount}} {{.State.StartedAt}}' "$name") || return 1
             case $state in
-                'running '[01]' '*) [ $(($(date +%s) - $(date --date "${state##* }" +%s))) -lt 15 ] || break ;;
+                'running '[01]' '*) [ $(($(date +%s) - $(date --date "${state##* }" +%s))) -lt 12 ] || break ;;
                 'restarting '[01]' '*) ;;
                 *)
                     echo "error: $service ended soon after its start; its last lines:"
