@@ -118,7 +118,7 @@ impl Task {
         let directory = &host.directory;
         let (way, doing, own, script) = self.work.script(directory, &self.release.id);
         let shared = [
-            ("name", name.to_owned()),
+            ("host", name.to_owned()),
             ("home", directory.clone()),
             ("run", format!("{directory}/deploys/{}", self.run)),
             ("doing", doing),
@@ -384,7 +384,7 @@ mod tests {
             let script = task.script("spare", &host);
             assert!(
                 script
-                    .starts_with("name=spare\nhome='/srv/den tal'\nrun='/srv/den tal/deploys/r'\n")
+                    .starts_with("host=spare\nhome='/srv/den tal'\nrun='/srv/den tal/deploys/r'\n")
             );
             let mut sh = Command::new("sh");
             let mut sh = sh.args(["-n"]).stdin(Stdio::piped()).spawn().unwrap();

@@ -1,6 +1,6 @@
 # What the host runs by itself, to its end, without ssh: whatever becomes of the machine that asked for it. Here is what all
 # of it shares; what is to be done comes after. Before it stand, as quoted assignments:
-#   name      the host's, in deploy.toml
+#   host      its name in deploy.toml
 #   home      the stack's folder
 #   run       this task's own folder below it: what is written here is the journal, a log, and what was found
 #   doing     what is done, for a person

@@ -17,7 +17,7 @@ take_back() {
         echo "hint: put its copy of before back there and deploy the commit of $old; or mend what failed, and deploy forward"
     else
         echo "error: the metadata database was migrated from $made_for to $after by a deploy before this one"
-        echo "hint: mend what failed, and deploy forward; or: cargo xtask restore --host $name --release $old --from $(basename "${newest:-COPY}")"
+        echo "hint: mend what failed, and deploy forward; or: cargo xtask restore --host $host --release $old --from $(basename "${newest:-COPY}")"
     fi >"$run/failed"
     cat "$run/failed"
     return 1
