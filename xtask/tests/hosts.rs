@@ -42,13 +42,13 @@ fn a_bare_host_becomes_ready_once() {
     fs::remove_file(&known).unwrap();
     let stranger = spare.xtask(&provision);
     assert_eq!(stranger.status, Some(1));
-    assert!(
-        stranger
-            .stderr
-            .contains("\nhint: the host's key is not known yet: ssh clinic, "),
-        "{}",
-        stranger.stderr
+    let at = spare.folder.path().display();
+    let by_hand = format!(
+        "\nhint: the host's key is not known yet: ssh -F {at}/ssh_config -l ubuntu -p {} \
+         -o IdentityFile={at}/key -o IdentitiesOnly=yes clinic, ",
+        spare.port
     );
+    assert!(stranger.stderr.contains(&by_hand), "{}", stranger.stderr);
     assert!(!known.exists());
     // Nor is another one than the known one.
     let key = fs::read_to_string(spare.folder.path().join("key.pub")).unwrap();

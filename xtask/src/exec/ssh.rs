@@ -36,6 +36,7 @@ pub(crate) struct Ssh {
     name: String,
     destination: String,
     options: Vec<OsString>,
+    by_hand: String,
 }
 
 impl Ssh {
@@ -51,6 +52,9 @@ impl Ssh {
         sockets: &Path,
     ) -> Result<Self> {
         private(sockets)?;
+        let words = own.iter().map(String::as_str).chain([destination]);
+        let words: Vec<String> = words.map(quote).collect();
+        let by_hand = format!("ssh {}", words.join(" "));
         let mut options: Vec<OsString> = own.iter().map(Into::into).collect();
         for option in OPTIONS {
             options.extend(["-o".into(), option.into()]);
@@ -65,6 +69,7 @@ impl Ssh {
             name: name.to_owned(),
             destination: destination.to_owned(),
             options,
+            by_hand,
         })
     }
 
@@ -141,7 +146,7 @@ impl Ssh {
 
     /// What mends a connection that failed, by ssh's words.
     pub(super) fn hint(&self, said: &str) -> String {
-        let (name, destination) = (&self.name, &self.destination);
+        let (name, destination, by_hand) = (&self.name, &self.destination, &self.by_hand);
         let said = said.to_lowercase();
         let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
         if has(&["host identification has changed"]) {
@@ -151,17 +156,15 @@ impl Ssh {
             )
         } else if has(&["host key verification failed", "host key is known"]) {
             format!(
-                "the host's key is not known yet: ssh {destination}, compare the fingerprint with \
+                "the host's key is not known yet: {by_hand}, compare the fingerprint with \
                  the one your provider shows, and accept it once"
             )
         } else if has(&["permission denied"]) {
-            format!(
-                "which user and key it takes: ssh {destination}; a key with a passphrase: ssh-add"
-            )
+            format!("which user and key it takes: {by_hand}; a key with a passphrase: ssh-add")
         } else if has(&["could not resolve"]) {
             format!("see [hosts.{name}] in deploy.toml: ssh cannot find {destination}")
         } else {
-            format!("see whether {name} is up and lets this machine in: ssh {destination}")
+            format!("see whether {name} is up and lets this machine in: {by_hand}")
         }
     }
 }
@@ -255,7 +258,7 @@ mod tests {
             ),
             (
                 "ubuntu@h: Permission denied (publickey).",
-                "which user and key",
+                "which user and key it takes: ssh -p 2222 ubuntu@host; ",
             ),
             (
                 "ssh: Could not resolve hostname h",

@@ -102,9 +102,9 @@ impl Term {
     ) -> Result<T, E> {
         let started = Instant::now();
         let how_far = HowFar::default();
-        let waiting = self.spin(what, started, how_far.clone());
+        let shown = self.spin(what, started, how_far.clone());
         let result = work(&how_far);
-        waiting.stop();
+        drop(shown);
         let took = millis(started.elapsed());
         match &result {
             Ok(_) => self.done(&format!("{what}  {}", self.dim(&took))),
@@ -113,7 +113,13 @@ impl Term {
         result
     }
 
-    fn spin(&self, what: &str, started: Instant, how_far: HowFar) -> Spinner {
+    /// Shows `what` while it takes time, until what is given is dropped; for work whose
+    /// end comes from elsewhere.
+    pub(crate) fn shown(&self, what: &str) -> Shown {
+        self.spin(what, Instant::now(), HowFar::default())
+    }
+
+    fn spin(&self, what: &str, started: Instant, how_far: HowFar) -> Shown {
         let (stop, stopped) = mpsc::channel::<()>();
         let term = self.clone();
         let what = what.to_owned();
@@ -141,7 +147,7 @@ impl Term {
                 }
             }
         });
-        Spinner { stop, thread }
+        Shown(Some((stop, thread)))
     }
 
     fn paint(&self, code: &str, text: &str) -> String {
@@ -264,15 +270,15 @@ fn visible(line: &str) -> impl Iterator<Item = (char, bool)> {
     })
 }
 
-struct Spinner {
-    stop: mpsc::Sender<()>,
-    thread: thread::JoinHandle<()>,
-}
+/// Work that is shown; the line is gone when this is dropped.
+pub(crate) struct Shown(Option<(mpsc::Sender<()>, thread::JoinHandle<()>)>);
 
-impl Spinner {
-    fn stop(self) {
-        drop(self.stop);
-        self.thread.join().ok();
+impl Drop for Shown {
+    fn drop(&mut self) {
+        if let Some((stop, thread)) = self.0.take() {
+            drop(stop);
+            thread.join().ok();
+        }
     }
 }
 

@@ -201,6 +201,9 @@ fn parse(facts: Facts, told: &Told) -> Result<Observed> {
             .with_context(|| format!("failed to read what the host says of {name}"))?;
         images.insert(name.to_owned(), there);
     }
+    // The engine lists them by the time at which each was made.
+    let mut served: Vec<Served> = told.all("container").filter_map(served).collect();
+    served.sort_by(|one, other| one.service.cmp(&other.service));
     let state = told.one("state").map(serde_json::from_str).transpose();
     Ok(Observed {
         facts,
@@ -220,7 +223,7 @@ fn parse(facts: Facts, told: &Told) -> Result<Observed> {
             .collect(),
         busy: one("busy"),
         images,
-        served: told.all("container").filter_map(served).collect(),
+        served,
         state: state.context("failed to read what Airflow says of itself on the host")?,
     })
 }
@@ -274,7 +277,7 @@ pub(super) mod tests {
         let names: Vec<&str> = serves.served.iter().map(|s| s.service.as_str()).collect();
         assert_eq!(
             names,
-            ["airflow-webserver", "airflow-scheduler", "postgres"]
+            ["airflow-scheduler", "airflow-webserver", "postgres"]
         );
         assert!(serves.served.iter().all(Served::is_up));
         assert!(serves.images["airflow:1"].has_layers(&["sha256:a".into(), "sha256:b".into()]));

@@ -105,6 +105,7 @@ fn a_stack_on_a_host_is_worked_with_from_another_machine() {
     logs_are_shown_without_noise_and_secrets(&spare);
     a_night_is_started_and_followed(&spare);
     what_serves_is_shown(&spare);
+    a_deploy_goes_on_without_its_watcher(&spare);
     the_page_is_opened(&spare);
     what_is_wrong_is_named_together(&spare);
 }
@@ -390,7 +391,7 @@ fn what_serves_is_shown(spare: &Spare) {
     };
     let shown: Vec<String> = ran.stdout.lines().map(cut).collect();
     let (id, by) = (of("/release/id"), of("/release/by"));
-    let [web, scheduler, postgres, mysql] =
+    let [scheduler, web, mysql, postgres] =
         [0, 1, 2, 3].map(|n| of(&format!("/services/{n}/image")));
     let run = of("/airflow/last/0/id");
     assert_eq!(
@@ -398,16 +399,43 @@ fn what_serves_is_shown(spare: &Spare) {
         [
             "host      spare".to_owned(),
             format!("release   {id}  by {by}"),
-            format!("services  airflow-webserver  healthy      {web}"),
-            format!("          airflow-scheduler  healthy      {scheduler}"),
-            format!("          postgres           healthy      {postgres}"),
+            format!("services  airflow-scheduler  healthy      {scheduler}"),
+            format!("          airflow-webserver  healthy      {web}"),
             format!("          mysql              healthy      {mysql}"),
+            format!("          postgres           healthy      {postgres}"),
             "scheduler healthy, heartbeat ".to_owned(),
             "dags      etl_pipeline".to_owned(),
             format!("last run  {run} of etl_pipeline: success, "),
         ]
     );
     assert_eq!(ran.status, Some(0));
+}
+
+/// Ctrl-C ends what watches; the host brings the deploy to its end.
+fn a_deploy_goes_on_without_its_watcher(spare: &Spare) {
+    let (before, after) = ("tags=[\"etl\",", "tags=[\"watched\", \"etl\",");
+    spare.change("airflow/dags/etl_pipeline_dag.py", before, after);
+    spare.commit();
+    let mut deploys = start(spare, &["deploy", "--host", "spare"]);
+    let mut lines = BufReader::new(deploys.stderr.take().unwrap());
+    let mut said = String::new();
+    while !said.contains("… gate") {
+        assert!(lines.read_line(&mut said).unwrap() > 0, "{said}");
+    }
+    assert_eq!(interrupt(&mut deploys), Some(130));
+    lines.read_to_string(&mut said).unwrap();
+    let word = "\nstopped watching; spare goes on by itself: cargo xtask status --host spare\n";
+    assert!(said.ends_with(word), "{said}");
+    let shown = spare.xtask(&["status", "--host", "spare"]).stdout;
+    let doing = shown.lines().find_map(|l| l.strip_prefix("at work   "));
+    let doing = doing.unwrap();
+    assert!(
+        doing.starts_with("deploy of 2") && doing.contains(", since ") && doing.ends_with("T"),
+        "{doing}"
+    );
+    let ended = ["flock", "--wait", "120", "/srv/dental/lock", "true"];
+    assert_eq!(spare.there("ubuntu", &ended).status, Some(0));
+    assert_eq!(spare.tags(), "dbt etl nightly watched");
 }
 
 fn the_page_is_opened(spare: &Spare) {

@@ -201,8 +201,11 @@ fn stack(name: &str, observed: &Observed, dags: &[String]) -> Check {
     };
     let wrong = ailments(observed, dags);
     match (&observed.busy, wrong.is_empty()) {
-        (Some(who), _) => Check::warn("stack", format!("the host is at work: {who}"))
-            .fix(format!("wait for it: cargo xtask status --host {name}")),
+        (Some(who), _) => Check::warn(
+            "stack",
+            format!("the host is at work: {}", super::at_work(who)),
+        )
+        .fix(format!("wait for it: cargo xtask status --host {name}")),
         (None, true) => Check::pass("stack", format!("{} serves, healthy", serving.id)),
         (None, false) => Check::fail("stack", format!("{}: {}", serving.id, wrong.join("; "))).fix(
             format!("cargo xtask logs --host {name}\nor, which starts what is down: {deploy}"),

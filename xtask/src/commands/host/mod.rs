@@ -24,10 +24,11 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::cli;
+use crate::commands::status::central;
 use crate::config::Host;
 use crate::context::Context;
 use crate::error::Failure;
-use crate::exec::{Machine, millis};
+use crate::exec::{LastWord, Machine, millis};
 use crate::release::{self, ActiveRun, Event, Follow, Observed, Outcome, Release, Task, Work};
 
 /// Refuses a host that cannot carry the stack, or on which somebody is at work.
@@ -75,8 +76,17 @@ pub(super) fn serving<'o>(name: &str, observed: &'o Observed) -> Result<&'o Rele
     })
 }
 
+/// `deploy of …, since Fri 2026-11-27 10:23 CST`, of what a host's part writes: an
+/// instant, and what is done.
+pub(super) fn at_work(who: &str) -> String {
+    match who.split_once(", ") {
+        Some((since, doing)) => format!("{doing}, since {}", central(since)),
+        None => who.to_owned(),
+    }
+}
+
 fn refused_for_busy(name: &str, who: &str) -> anyhow::Error {
-    Failure::user(format!("the host is at work: {who}"))
+    Failure::user(format!("the host is at work: {}", at_work(who)))
         .hint(format!("wait for it: cargo xtask status --host {name}"))
         .into()
 }
@@ -129,13 +139,30 @@ impl There<'_> {
         task: &Task,
     ) -> Result<(Outcome, Vec<Event>)> {
         release::start(self.machine, self.host, task)?;
-        let term = &context.term;
+        let (term, name) = (&context.term, self.name);
+        let _word = LastWord::set(match &task.work {
+            Work::Rotate { .. } => format!(
+                "stopped watching; {name} goes on by itself; to its end here too: cargo xtask env rotate --host {name}"
+            ),
+            _ => format!(
+                "stopped watching; {name} goes on by itself: cargo xtask status --host {name}"
+            ),
+        });
+        if term.is_live() {
+            term.say(&term.dim("Ctrl-C stops watching, not the host"));
+        }
         let mut events: Vec<Event> = Vec::new();
+        let mut shown = None;
         let follow = Follow::new(self.machine, self.host, &task.run);
         let outcome = follow.to_end(|event| {
+            // Gone before another line is written.
+            drop(shown.take());
             let took = term.dim(&millis(Duration::from_millis(event.ms)));
             match event.state.as_str() {
-                "begun" => return term.verbose(&format!("… {}", event.phase)),
+                "begun" => {
+                    shown = Some(term.shown(&event.phase));
+                    return;
+                }
                 "done" => term.done(&format!("{}  {took}", event.phase)),
                 _ => term.fail(&format!("{}  {took}", event.phase)),
             }

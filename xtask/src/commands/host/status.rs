@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde_json::json;
 
+use super as on_host;
 use crate::commands::status::central;
 use crate::commands::{print, print_json};
 use crate::context::Context;
@@ -105,7 +106,7 @@ fn table(name: &str, observed: &Observed) -> String {
         None => lines.push(format!("release   none: cargo xtask deploy --host {name}")),
     }
     if let Some(who) = &observed.busy {
-        lines.push(format!("at work   {who}"));
+        lines.push(format!("at work   {}", on_host::at_work(who)));
     } else if observed.good != observed.current {
         lines.push(format!(
             "half-way  the last deploy did not come to its end: cargo xtask deploy --host {name}"
@@ -128,10 +129,13 @@ fn table(name: &str, observed: &Observed) -> String {
         None => {}
     }
     if !observed.paused.is_empty() {
-        lines.push(format!(
-            "paused    {} by a deploy that was interrupted: cargo xtask deploy --host {name}",
-            observed.paused.join(", ")
-        ));
+        let dags = observed.paused.join(", ");
+        lines.push(match observed.busy {
+            Some(_) => format!("paused    {dags}, until that has ended"),
+            None => format!(
+                "paused    {dags} by a deploy that was interrupted: cargo xtask deploy --host {name}"
+            ),
+        });
     }
     lines.join("\n")
 }
