@@ -8,6 +8,8 @@ hold, standard output has one JSON object, and nothing otherwise:
     {"dags": {DAG id: hash that the scheduler will write to serialized_dag.dag_hash},
      "checks": [{"name": check, "seconds": number, or null where it was skipped}]}
 
+With --dbt-manifest a second line is dbt's manifest.json of the project, as `dbt --state` reads it.
+
 Exit codes: 0 every check holds, 1 one does not, 2 the arguments are wrong.
 """
 
@@ -97,6 +99,7 @@ class Gate:
         self.wanted, self.served = wanted, served
         self.bag: DagBag | None = None
         self.hashes: dict[str, str] = {}
+        self.manifest = ""
 
     def dags(self) -> None:
         """Every DAG file imports, and the DAGs that are wanted are there; their hashes."""
@@ -205,10 +208,12 @@ class Gate:
             except dbt.DbtError as error:
                 doing, _, hint = str(error).partition("\nhint: ")
                 raise GateError(doing, hint or "build the image again") from error
-        if result.exit_code != 0:
-            raise GateError(
-                f"parsing the dbt project: {result.error}", "try `cargo xtask dbt -- parse`"
-            )
+            if result.exit_code != 0:
+                raise GateError(
+                    f"parsing the dbt project: {result.error}", "try `cargo xtask dbt -- parse`"
+                )
+            # On one line, whatever dbt's own layout.
+            self.manifest = json.dumps(json.loads((scratch / "manifest.json").read_text()))
 
 
 def dbt_files(pattern: str) -> Iterator[Any]:
@@ -299,6 +304,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--skip", default="", metavar="CHECK,…", help=", ".join((*CHECKS, *ALIASES))
     )
+    parser.add_argument("--dbt-manifest", action="store_true", help="print dbt's manifest too")
     args = parser.parse_args(argv)
 
     def wrong(what: str) -> NoReturn:
@@ -342,6 +348,8 @@ def main(argv: list[str] | None = None) -> int:
         if failures:
             return 1
         print(json.dumps({"dags": gate.hashes, "checks": checks}), file=output)
+        if args.dbt_manifest and gate.manifest:
+            print(gate.manifest, file=output)
     return 0
 
 

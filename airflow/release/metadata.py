@@ -371,7 +371,8 @@ def live(
     connection: Connection, since: datetime, expect: dict[str, str] | None, limit: float
 ) -> float:
     """Wait until the scheduler has, after `since`, read just these DAGs, by their hashes, or where
-    there are none all that it knows, and no file failed. The seconds that it took. Raises MetadataError with what is lacking.
+    there are none all that it knows, and no file failed. The seconds that it took. Raises
+    MetadataError with what is lacking.
     """
     begun = time.monotonic()
     while True:

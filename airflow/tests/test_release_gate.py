@@ -93,9 +93,11 @@ def test_a_good_release_before_there_is_a_schema(
     fresh: Metadata, tmp_path: Path, source: str
 ) -> None:
     before = sorted(PROJECT.rglob("*"))
-    done = gate(release_environ(fresh, tmp_path, source), "--dags", "etl_pipeline")
+    environ = release_environ(fresh, tmp_path, source)
+    done = gate(environ, "--dags", "etl_pipeline", "--dbt-manifest")
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    found, manifest = (json.loads(line) for line in done.stdout.splitlines())
+    assert "model.dbt_dental_models.mart_daily_production" in manifest["nodes"]
     assert list(found) == ["dags", "checks"]
     assert list(found["dags"]) == ["etl_pipeline"]
     assert [check["name"] for check in found["checks"]] == CHECKS

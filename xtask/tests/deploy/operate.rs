@@ -169,6 +169,16 @@ fn tools_run_there(spare: &Spare) {
     assert_eq!(ran.status, Some(2), "{}", ran.stderr);
     let ran = spare.xtask(&["dbt", "--host", "spare", "--", "--version"]);
     assert!(ran.status == Some(0) && ran.stdout.contains("postgres: 1.7"));
+    // A release has dbt's manifest with it, to be held against the models of another.
+    let changed = "dbt --host spare -- --quiet ls --resource-type model --state \
+                   /opt/dbt_dental_clinic/current/.release --select";
+    let changed: Vec<&str> = changed.split_whitespace().collect();
+    for (select, models) in [("state:modified", 0), ("state:unmodified", 1)] {
+        let ran = spare.xtask(&[&changed[..], &[select]].concat());
+        assert_eq!(ran.status, Some(0), "{}{}", ran.stdout, ran.stderr);
+        let listed = ran.stdout.matches("dbt_dental_models.").count();
+        assert_eq!(listed.min(1), models, "{}", ran.stdout);
+    }
     let ran = spare.xtask(&["demo", "--host", "spare", "--", "--help"]);
     assert!(ran.status == Some(0) && ran.stdout.contains("advance"));
 

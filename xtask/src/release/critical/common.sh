@@ -93,8 +93,9 @@ gate() {
     # Settings and the source are what they were: a clinic's server that sleeps by day stops no change of code.
     [ "$way" != code ] || where=$(container airflow-scheduler) skip=fernet,source,analytics
     with_new_code "$where" python "$mount/releases/$id/airflow/release/gate.py" --dags "$(echo "$dags" | tr ' ' ,)" \
-        --skip "$skip" --serve-as "$mount/releases/$id=$mount/current" >"$run/gate.json" &&
-        cp "$run/gate.json" "$code/releases/$id/.release/gate.json"
+        --skip "$skip" --serve-as "$mount/releases/$id=$mount/current" --dbt-manifest >"$run/gate" || return 1
+    own=$code/releases/$id/.release
+    head --lines 1 "$run/gate" >"$own/gate.json" && tail --lines +2 "$run/gate" >"$own/manifest.json" && rm "$run/gate"
 }
 
 # Waits until services run and are healthy; $1 seconds, then their names. One may have ended once: a scheduler of 2.7 can
