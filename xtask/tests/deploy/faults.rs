@@ -115,8 +115,14 @@ fn all() -> Vec<Fault> {
         a_slot_in_the_pause,
     ));
     all.push(fault("container that dies once", dies_once));
-    all.push(fault("databases stopped before", databases_stopped));
-    all.push(fault("scheduler that dies before, always", dies_always));
+    all.push(fault(
+        "databases stopped before the deploy",
+        databases_stopped,
+    ));
+    all.push(fault(
+        "scheduler keeps dying before the deploy",
+        keeps_dying,
+    ));
     all.push(fault("rotation of secrets that fails", rotation_fails));
     for (what, blow, phase) in [
         ("power lost", Blow::Power, "passwords"),
@@ -459,11 +465,12 @@ fn databases_stopped(spare: &Spare) -> Serves {
 
 /// The engine starts it again each time; no question can be put to it. The deploy that
 /// replaces it mends that.
-fn dies_always(spare: &Spare) -> Serves {
+fn keeps_dying(spare: &Spare) -> Serves {
     let kill = "export old=$(docker ps --quiet --filter label=com.docker.compose.service=airflow-scheduler)
                 setsid --fork sh -c 'while pid=$(docker inspect --format {{.State.Pid}} $old); do \
                     [ $pid = 0 ] || kill -KILL $pid; sleep 0.2; done' </dev/null >/dev/null 2>&1
-                until [ $(docker inspect --format {{.RestartCount}} $old) -gt 2 ]; do sleep 0.2; done";
+                n=0; until [ $(docker inspect --format {{.RestartCount}} $old) -gt 2 ]; do \
+                    n=$((n + 1)); [ $n -lt 300 ] || exit 1; sleep 0.2; done";
     done(&spare.there("root", &["sh", "-c", kill]));
     change_settings(spare);
     done(&spare.xtask(&DEPLOY));

@@ -265,7 +265,7 @@ truth() {
     # One that was started without Compose has passed no gate: then any DAGs do that can be read.
     set -- "$(cat "$code/releases/$serving/.release/gate.json" 2>/dev/null)"
     metadata live --since "$(cat "$run/since")" --limit "$limit" ${1:+--expect "$1"} || return 1
-    # One that takes seconds to end was on its way before.
+    # What ended while the scheduler was asked does not serve either.
     [ "$way" = code ] || steady
 }
 # It has served well.
