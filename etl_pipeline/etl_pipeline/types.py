@@ -4,13 +4,16 @@ The source server renders each row as one CSV line, so that this process only fo
 fields follow Postgres' COPY csv rules: SQL NULL is an empty unquoted field, '' is two quotes.
 The quote is the control character 0x01 and not `"`: a quote inside a text must be doubled, and
 MariaDB's REPLACE moves the rest of the text for each match (an 800 KB text full of `"`: 60 s).
+A line is put together as bytes, never as characters: between texts of utf8mb3 and utf8mb4 the
+server would convert each one (twice the CPU seconds of a plain dump, for a table of long texts).
 
 Rules that are decided here and nowhere else:
 - zero dates, partial dates and every value of the day 0001-01-01 ("no date") become NULL;
 - a tinyint stays a number: enumerations are tinyint too, data cannot tell them from booleans;
 - FLOAT is widened to double first, for the text protocol prints only six of its digits;
 - TIME may be negative or above 24 h, so it becomes an interval;
-- NUL characters are removed by the reader (`source.py`), one pass over the bytes.
+- NUL characters are removed and bytes that are no UTF-8 become U+FFFD (`source.py`): Postgres'
+  text can hold neither.
 """
 
 from __future__ import annotations
@@ -44,6 +47,8 @@ _TEXTS = frozenset(
     ]
 )
 _BYTES = frozenset(["binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"])
+# Character sets whose bytes are UTF-8 already.
+_UTF8 = frozenset(["utf8mb4", "utf8mb3", "utf8", "ascii"])
 _PLAIN = {
     "float": "real",
     "double": "double precision",
@@ -66,6 +71,7 @@ class Column:
         full_type: COLUMN_TYPE, e.g. `bigint(20) unsigned`.
         precision: digits of a decimal, bits of a bit.
         auto_stamp: maintained by the server on every update.
+        charset: CHARACTER_SET_NAME; None for what is no text.
     """
 
     name: str
@@ -74,6 +80,8 @@ class Column:
     precision: int | None = None
     scale: int | None = None
     auto_stamp: bool = False
+    nullable: bool = True
+    charset: str | None = None
 
     @property
     def unsigned(self) -> bool:
@@ -107,32 +115,43 @@ def quoted(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
-def csv_field(column: Column) -> str:
+def csv_field(column: Column, *, strict_days: bool = False) -> str:
     """SQL (source dialect, sql_mode='') for one CSV field; never SQL NULL.
 
     `IF(c IS NULL, …)` and not `IFNULL(f(c), …)`: a function whose result exceeds
     max_allowed_packet yields NULL, which must break the row and not turn into an empty field.
+
+    Args:
+        strict_days: TO_DAYS of this server knows no day of a partial date.
     """
     name = quoted(column.name)
     kind = column.kind
-    if kind in ("float", "year"):
-        return f"IFNULL({name} + 0{'e0' if kind == 'float' else ''}, '')"
-    if kind in _INTEGERS or kind in ("decimal", "double", "time"):
-        return f"IFNULL({name}, '')"
     if kind in ("date", "datetime", "timestamp"):
-        real = f"{name} >= '0001-01-02' AND MONTH({name}) > 0 AND DAYOFMONTH({name}) > 0"
+        # 366 is 0001-01-01.
+        real = f"TO_DAYS({name}) > 366"
+        if kind != "timestamp" and not strict_days:
+            real += f" AND MONTH({name}) > 0 AND DAYOFMONTH({name}) > 0"
         return f"IF({real}, {name}, '')"
+    if kind in ("float", "year"):
+        return _or_empty(column, f"{name} + 0{'e0' if kind == 'float' else ''}")
+    if kind in _INTEGERS or kind in ("decimal", "double", "time"):
+        return _or_empty(column, name)
     if kind == "bit":
         digits = 2 * -(-(column.precision or 1) // 8)
-        return f"IF({name} IS NULL, '', CONCAT(X'5C78', LPAD(HEX({name} + 0), {digits}, '0')))"
-    if kind in _BYTES:
-        return f"IF({name} IS NULL, '', CONCAT(X'5C78', HEX({name})))"
-    # One charset and one collation for all, whatever mixture the table has.
-    text = f"CONVERT({name} USING utf8mb4)"
-    doubled = f"REPLACE({text}, _utf8mb4 X'01', _utf8mb4 X'0101')"
-    return f"IF({name} IS NULL, '', CONCAT(_utf8mb4 X'01', {doubled}, _utf8mb4 X'01'))"
+        field = f"CONCAT(X'5C78', LPAD(HEX({name} + 0), {digits}, '0'))"
+    elif kind in _BYTES:
+        field = f"CONCAT(X'5C78', HEX({name}))"
+    else:
+        text = name if column.charset in _UTF8 else f"CONVERT({name} USING utf8mb4)"
+        field = f"CONCAT(X'01', REPLACE(CAST({text} AS BINARY), X'01', X'0101'), X'01')"
+    return f"IF({name} IS NULL, '', {field})" if column.nullable else field
 
 
-def csv_row(columns: tuple[Column, ...]) -> str:
+def csv_row(columns: tuple[Column, ...], *, strict_days: bool = False) -> str:
     """SQL for one whole CSV line, as bytes."""
-    return f"CAST(CONCAT_WS(',', {', '.join(csv_field(c) for c in columns)}) AS BINARY)"
+    fields = ", ".join(csv_field(c, strict_days=strict_days) for c in columns)
+    return f"CAST(CONCAT_WS(',', {fields}) AS BINARY)"
+
+
+def _or_empty(column: Column, value: str) -> str:
+    return f"IFNULL({value}, '')" if column.nullable else value

@@ -146,6 +146,13 @@ def test_mixed_charsets_and_collations_in_one_row(databases: Databases) -> None:
     assert databases.on_analytics("select a, b, c, d from raw.mixed") == [("é", "é", "😀", "é")]
 
 
+def test_bytes_that_are_no_utf8_are_replaced(databases: Databases) -> None:
+    """MariaDB takes the halves of a surrogate pair for letters, Postgres and Unicode do not."""
+    values = ["CONCAT('a', _utf8mb3 X'EDA080', 'z')", "'\u00fc'"]
+    got = arrived(databases, "text CHARACTER SET utf8mb3", values, "text")
+    assert got == ["a\ufffd\ufffd\ufffdz", "\u00fc"]
+
+
 def test_a_row_above_max_allowed_packet_fails_loudly(databases: Databases) -> None:
     databases.on_source(
         "CREATE TABLE wide (id int PRIMARY KEY, a longtext, b longtext)",
