@@ -14,6 +14,7 @@ from etl_pipeline import commands, pipeline
 from etl_pipeline.errors import PipelineError, SettingsError
 from etl_pipeline.plan import TablePlan
 from etl_pipeline.report import align
+from etl_pipeline.running import CONNECTIONS
 from etl_pipeline.settings import Settings
 
 _EPILOG = """\
@@ -76,6 +77,14 @@ def _parser() -> argparse.ArgumentParser:
             "--full", action="store_true", help="read every row, not only changed ones"
         )
     running.add_argument("--dry-run", action="store_true", help="the same as plan")
+    running.add_argument(
+        "--connections",
+        type=int,
+        choices=range(1, 9),
+        default=CONNECTIONS,
+        metavar="N",
+        help=f"tables that are read at once, 1 to 8 (default {CONNECTIONS})",
+    )
     running.add_argument("--run-id", help="continue or name a run; default manual__<time>")
     verifying = command("verify", _verify, "compare rows, keys and sums of raw with the source")
     verifying.add_argument("--run-id", help="the run to keep the outcome with; default the last")
@@ -104,7 +113,14 @@ def _run(settings: Settings, args: argparse.Namespace) -> int:
     if args.dry_run:
         return _plan(settings, args)
     run_id = args.run_id or f"manual__{datetime.now(UTC).isoformat(timespec='seconds')}"
-    result = pipeline.run(settings, run_id=run_id, tables=args.table, full=args.full, log=_talk)
+    result = pipeline.run(
+        settings,
+        run_id=run_id,
+        tables=args.table,
+        full=args.full,
+        connections=args.connections,
+        log=_talk,
+    )
     report = pipeline.report(settings, run_id=run_id)
     _show(args, result.to_dict(), report.to_text())
     return 0 if result.ok else 1

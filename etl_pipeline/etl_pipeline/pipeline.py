@@ -11,11 +11,10 @@ import pymysql
 
 from etl_pipeline import plan as planning
 from etl_pipeline import report as reporting
-from etl_pipeline import tracking
+from etl_pipeline import running, tracking
 from etl_pipeline import verify as verifying
 from etl_pipeline.errors import PipelineError, describe
-from etl_pipeline.load import load_table
-from etl_pipeline.plan import TablePlan, Watermark
+from etl_pipeline.plan import TablePlan
 from etl_pipeline.report import RunReport, Status
 from etl_pipeline.settings import Settings
 from etl_pipeline.source import Source
@@ -144,6 +143,7 @@ def run(
     run_id: str,
     tables: Sequence[str] | None = None,
     full: bool = False,
+    connections: int = running.CONNECTIONS,
     guard: Mapping[str, Any] | None = None,
     log: Callable[[str], None],
 ) -> RunResult:
@@ -154,6 +154,7 @@ def run(
 
     Args:
         tables: names; None = all that no rule excludes.
+        connections: tables that are read at once.
         guard: the decision that allowed this run, kept with it.
         log: receives progress lines (counts and names, no values).
 
@@ -166,7 +167,7 @@ def run(
         target.lock()
         done = tracking.start_run(target, run_id, settings.environment, full, guard)
         try:
-            results = _run_tables(settings, target, run_id, tables, full, done, log)
+            results = _run_tables(settings, target, run_id, tables, full, connections, done, log)
         except Exception as error:
             safe = describe(error)
             if target.connection.closed == 0:
@@ -200,6 +201,9 @@ def verify(settings: Settings, *, run_id: str) -> Verification:
                     continue
                 mark = marks.get(item.table.name)
                 checks.append(verifying.check_table(source, target, item.table, mark))
+                if not checks[-1].ok:
+                    # The next run reads all of it: what was believed of it has been proved wrong.
+                    tracking.forget(target, item.table.name)
             verification = Verification(run_id, tuple(checks))
             tracking.save_verification(target, run_id, verification.to_dict(), began_at)
             return verification
@@ -235,9 +239,9 @@ def last_run_id(settings: Settings) -> str | None:
 def _plan(
     source: Source, target: Target, only: Sequence[str] | None, full: bool
 ) -> tuple[TablePlan, ...]:
-    marks: dict[str, Watermark] = tracking.watermarks(target) if target.prepared() else {}
+    known = tracking.knowledge(target)
     return planning.plan(
-        source.tables(), target.raw_tables(), marks, only=only, full=full, schema=target.schema
+        source.tables(), target.raw_tables(), known, only=only, full=full, schema=target.schema
     )
 
 
@@ -247,51 +251,36 @@ def _run_tables(
     run_id: str,
     only: Sequence[str] | None,
     full: bool,
-    done: frozenset[str],
+    connections: int,
+    loaded: frozenset[str],
     log: Callable[[str], None],
 ) -> tuple[TableResult, ...]:
-    source = Source(settings.source)
-    try:
-        marks = tracking.watermarks(target)
-        plans = [p for p in _plan(source, target, only, full) if p.action != "excluded"]
-        if done:
-            log(f"continuing run {run_id}: {len(done)} tables are loaded already")
-        results: list[TableResult] = []
-        for number, item in enumerate(plans, start=1):
-            name = item.table.name
-            if name in done:
-                continue
-            if item.action == "blocked":
-                result = _failed(target, item, run_id, PipelineError(item.reason, item.hint))
-            else:
-                try:
-                    result = load_table(source, target, item, run_id, marks.get(name))
-                except (PipelineError, psycopg2.Error, pymysql.MySQLError, OSError) as error:
-                    if target.connection.closed:
-                        raise
-                    result = _failed(target, item, run_id, error)
-                    # A result that was left half-read makes the connection useless.
-                    source.close()
-                    source = Source(settings.source)
-            results.append(result)
-            log(f"[{number}/{len(plans)}] {_line(result)}")
-        return tuple(results)
-    finally:
-        source.close()
+    known = tracking.knowledge(target)
+    with Source(settings.source) as source:
+        plans = planning.plan(
+            source.tables(), target.raw_tables(), known, only=only, full=full, schema=target.schema
+        )
+    plans = tuple(p for p in plans if p.action != "excluded" and p.table.name not in loaded)
+    if loaded:
+        log(f"continuing run {run_id}: {len(loaded)} tables are loaded already")
+    same = {p.table.name: known.states[p.table.name] for p in plans if p.action == "unchanged"}
+    results = tracking.record_unchanged(target, run_id, same)
+    if same:
+        log(f"{len(same)} of {len(plans)} tables are unchanged: not written since they were read")
 
+    def done(result: TableResult) -> None:
+        results.append(result)
+        log(f"[{len(results)}/{len(plans)}] {_line(result)}")
 
-def _failed(target: Target, item: TablePlan, run_id: str, error: BaseException) -> TableResult:
-    safe = describe(error)
-    message = safe.message
-    if item.table.name not in message:
-        message = f"loading table {item.table.name}: {message}"
-    text = f"{message}; hint: {safe.hint}" if safe.hint else message
-    strategy = item.action if item.loads else "full"
-    result = TableResult(item.table.name, strategy, error=text)
-    with target.transaction() as cursor:
-        now = cursor.rows("select clock_timestamp()")[0][0]
-        tracking.record_table(cursor, run_id, result, now)
-    return result
+    for item in plans:
+        if item.action == "blocked":
+            error = PipelineError(item.reason, item.hint)
+            done(running.record_failure(target, item, run_id, error))
+    loads = [p for p in plans if p.loads]
+    running.load_tables(
+        settings, loads, known.watermarks, run_id, connections=connections, done=done
+    )
+    return tuple(sorted(results, key=lambda r: r.table))
 
 
 def _line(result: TableResult) -> str:

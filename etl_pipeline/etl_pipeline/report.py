@@ -58,9 +58,13 @@ class RunReport:
         rows += [
             (t.table, t.strategy, f"{t.rows_read:,}", f"{t.rows_written:,}", f"{t.seconds:.2f}")
             for t in sorted(self.tables, key=lambda t: (-t.seconds, t.table))
+            if t.strategy != "unchanged"
         ]
         rows.append(("total", "", f"{self.rows_read:,}", f"{self.rows_written:,}", ""))
         lines += align(rows, left=(0, 1))
+        unchanged = sum(1 for t in self.tables if t.strategy == "unchanged")
+        if unchanged:
+            lines.append(f"unchanged since they were read: {unchanged} tables")
         lines += [f"failed: {t.table}: {t.error}" for t in self.tables if not t.ok]
         if self.verification is not None:
             checks = self.verification["checks"]

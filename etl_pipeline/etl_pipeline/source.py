@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import re
+import socket
 import ssl
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any
 
@@ -31,6 +32,8 @@ CONNECT_SECONDS = 10
 # As long as the vendor's own client waits; a full read of the largest table takes minutes.
 READ_SECONDS = 3600
 
+# The clock of files and the clock of the server may be a tick apart.
+_SETTLING = timedelta(seconds=2)
 _WHOLE = ("smallint", "integer", "bigint")
 # Access to a database, a table or a column denied; no such table.
 _NOT_READABLE = frozenset([1044, 1142, 1143, 1146])
@@ -67,6 +70,15 @@ class Facts:
     bytes: int
     next_key: int | None
     as_of: datetime
+
+    @property
+    def settled(self) -> bool:
+        """Whether a later write is bound to show: it would carry another second."""
+        return self.written_at is not None and self.written_at + _SETTLING <= self.as_of
+
+    def text(self) -> str:
+        """All but `as_of`, to be compared with what another night says."""
+        return f"{self.written_at} {self.created_at} {self.rows} {self.bytes} {self.next_key}"
 
 
 @dataclass(frozen=True)
@@ -135,6 +147,11 @@ class Source:
         # A stream that was left half-way must not be drained row by row: drop the socket.
         with contextlib.suppress(Exception):
             self._connection._force_close()
+
+    def abort(self) -> None:
+        """End whatever another thread is doing over this connection; it gets an error."""
+        with contextlib.suppress(Exception):
+            self._connection._sock.shutdown(socket.SHUT_RDWR)
 
     def _prepare(self) -> None:
         self.rows("SET SESSION time_zone = '+00:00', sql_mode = '', net_write_timeout = 3600")

@@ -46,7 +46,7 @@ create table if not exists etl.runs (
 create table if not exists etl.tables (
     run_id text not null references etl.runs (run_id),
     table_name text not null,
-    strategy text not null check (strategy in ('full', 'incremental')),
+    strategy text not null,
     rows_read bigint not null,
     rows_written bigint not null,
     rows_after bigint,
@@ -66,17 +66,41 @@ create table if not exists etl.watermarks (
     run_id text not null,
     updated_at timestamptz not null default clock_timestamp()
 );
+create table if not exists etl.states (
+    table_name text primary key,
+    facts text not null,
+    settled boolean not null,
+    raw_file oid not null,
+    rows bigint not null,
+    run_id text not null,
+    read_at timestamptz not null
+);
+create table if not exists etl.buckets (
+    table_name text not null,
+    keys_per_bucket bigint not null,
+    bucket bigint not null,
+    rows bigint not null,
+    checksum bigint not null,
+    primary key (table_name, bucket)
+);
 """
 _ADDED = {"runs": {"verified_at": "timestamptz"}, "tables": {"rows_after": "bigint"}}
+# Strategies come and go with versions of this package; an older one checked their names.
+_REMOVED = {"tables": "tables_strategy_check"}
 
 
 @dataclass(frozen=True)
 class RawTable:
-    """A table of schema raw as it is: column name → type (without `_loaded_at`), and its key."""
+    """A table of schema raw as it is: column name → type (without `_loaded_at`), and its key.
+
+    Attributes:
+        file: number of the file that holds it; another one after TRUNCATE, DROP or a restore.
+    """
 
     name: str
     columns: dict[str, str]
     primary_key: tuple[str, ...]
+    file: int = 0
 
 
 class _Feed:
@@ -135,6 +159,11 @@ class Target:
         with contextlib.suppress(psycopg2.Error):
             self.connection.close()
 
+    def abort(self) -> None:
+        """End whatever another thread is doing over this connection; it gets an error."""
+        with contextlib.suppress(psycopg2.Error):
+            self.connection.cancel()
+
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Cursor]:
         """A cursor whose work is committed as one, or not at all."""
@@ -190,9 +219,18 @@ class Target:
                                 sql.Identifier("etl", table), sql.Identifier(column), sql.SQL(kind)
                             )
                         )
+            for table, constraint in _REMOVED.items():
+                if cursor.rows("select 1 from pg_constraint where conname = %s", [constraint]):
+                    cursor.run("set local lock_timeout = '30s'")
+                    cursor.run(
+                        sql.SQL("alter table {} drop constraint if exists {}").format(
+                            sql.Identifier("etl", table), sql.Identifier(constraint)
+                        )
+                    )
 
-    def prepared(self) -> bool:
-        return self.rows("select to_regclass('etl.watermarks') is not null")[0][0]
+    def prepared(self, table: str = "watermarks") -> bool:
+        """Whether the bookkeeping has `table`: one that an older version made may lack some."""
+        return self.rows("select to_regclass(%s) is not null", [f"etl.{table}"])[0][0]
 
     def name(self, table: str | None = None) -> sql.Identifier:
         return sql.Identifier(self.schema, table) if table else sql.Identifier(self.schema)
@@ -201,10 +239,12 @@ class Target:
         """What schema raw holds now."""
         columns: dict[str, dict[str, str]] = {}
         keys: dict[str, tuple[str, ...]] = {}
-        for table, key, names, types in self.rows(
+        files: dict[str, int] = {}
+        for table, file, key, names, types in self.rows(
             """
             select
                 c.relname,
+                pg_relation_filenode(c.oid),
                 (
                     select array_agg(a.attname::text order by k.n)
                     from pg_index as i, unnest(i.indkey::int2[]) with ordinality as k (num, n)
@@ -225,7 +265,8 @@ class Target:
             columns[table] = dict(zip(names, types, strict=True))
             columns[table].pop(LOADED_AT, None)
             keys[table] = tuple(key or ())
-        return {name: RawTable(name, columns[name], keys[name]) for name in columns}
+            files[table] = file
+        return {n: RawTable(n, columns[n], keys[n], files[n]) for n in columns}
 
 
 class Cursor:

@@ -1,6 +1,6 @@
-"""What happened: `etl.runs`, `etl.tables`, `etl.watermarks`.
+"""What happened: `etl.runs`, `etl.tables`; what the next run has to know: the others of `etl`.
 
-`etl.tables` and `etl.watermarks` of a loaded table are written in the transaction of its data.
+Everything of a loaded table is written in the transaction of its data.
 """
 
 from __future__ import annotations
@@ -11,7 +11,11 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from etl_pipeline.plan import Watermark
+from psycopg2 import sql
+
+from etl_pipeline.digests import Buckets
+from etl_pipeline.plan import Knowledge, State, Watermark
+from etl_pipeline.source import Facts
 from etl_pipeline.target import Cursor, Target
 
 
@@ -143,6 +147,120 @@ def watermarks(target: Target) -> dict[str, Watermark]:
             "select table_name, column_name, value from etl.watermarks"
         )
     }
+
+
+def knowledge(target: Target) -> Knowledge:
+    """What earlier runs have left behind; nothing in a database that no run has seen."""
+    today = target.rows("select current_date")[0][0]
+    marks = watermarks(target) if target.prepared() else {}
+    return Knowledge(marks, states(target) if target.prepared("states") else {}, today)
+
+
+def states(target: Target) -> dict[str, State]:
+    """How each table was found when it was last read."""
+    return {
+        table: State(*rest)
+        for table, *rest in target.rows(
+            "select s.table_name, s.facts, s.settled, s.raw_file, s.rows,"
+            " current_date - s.read_at::date, w.value from etl.states as s"
+            " left join etl.watermarks as w on s.table_name = w.table_name"
+        )
+    }
+
+
+def save_state(cursor: Cursor, table: str, facts: Facts, raw: str, rows: int, run_id: str) -> None:
+    """Keep how the source described the table before it was read; `raw` is its copy's SQL name."""
+    cursor.run(
+        """
+        insert into etl.states (table_name, facts, settled, raw_file, rows, run_id, read_at)
+        values (%s, %s, %s, pg_relation_filenode(%s::regclass), %s, %s, clock_timestamp())
+        on conflict (table_name) do update set
+            facts = excluded.facts, settled = excluded.settled, raw_file = excluded.raw_file,
+            rows = excluded.rows, run_id = excluded.run_id, read_at = excluded.read_at
+        """,
+        [table, facts.text(), facts.settled, raw, rows, run_id],
+    )
+
+
+def record_unchanged(target: Target, run_id: str, found: Mapping[str, State]) -> list[TableResult]:
+    """One line for each table that did not have to be read; no more than one round trip."""
+    results = [
+        TableResult(name, "unchanged", rows_after=state.rows, watermark=state.watermark)
+        for name, state in found.items()
+    ]
+    if results:
+        with target.transaction() as cursor:
+            cursor.run(
+                """
+                insert into etl.tables (
+                    run_id, table_name, strategy, rows_read, rows_written, rows_after, bytes,
+                    seconds, watermark, status, started_at, finished_at
+                )
+                select
+                    %s, t.name, 'unchanged', 0, 0, t.rows, 0, 0, t.watermark, 'success',
+                    clock_timestamp(), clock_timestamp()
+                from unnest(%s::text[], %s::bigint[], %s::text[]) as t (name, rows, watermark)
+                on conflict (run_id, table_name) do update set
+                    strategy = excluded.strategy, rows_read = 0, rows_written = 0,
+                    rows_after = excluded.rows_after, bytes = 0, seconds = 0,
+                    watermark = excluded.watermark, status = excluded.status, error = null,
+                    started_at = excluded.started_at, finished_at = excluded.finished_at
+                """,
+                [
+                    run_id,
+                    [r.table for r in results],
+                    [r.rows_after for r in results],
+                    [r.watermark for r in results],
+                ],
+            )
+    return results
+
+
+def forget(target: Target, table: str) -> None:
+    """Believe nothing that is known of `table`: the next run reads all of it."""
+    with target.transaction() as cursor:
+        for kept in ("states", "watermarks", "buckets"):
+            cursor.run(
+                sql.SQL("delete from {} where table_name = %s").format(sql.Identifier("etl", kept)),
+                [table],
+            )
+
+
+def buckets(cursor: Cursor, table: str) -> Buckets | None:
+    """What the source said of each bucket when it was last read."""
+    found = cursor.rows(
+        "select keys_per_bucket, bucket, rows, checksum from etl.buckets where table_name = %s",
+        [table],
+    )
+    if not found:
+        return None
+    return Buckets(found[0][0], {bucket: (rows, check) for _, bucket, rows, check in found})
+
+
+def save_buckets(cursor: Cursor, table: str, known: Buckets | None, found: Buckets) -> None:
+    """Keep `found`; writes what differs from `known`, which is what is kept now."""
+    same = known is not None and known.width == found.width
+    old = dict(known.figures) if known is not None and same else {}
+    gone = [bucket for bucket in old if bucket not in found.figures]
+    new = [(b, *figures) for b, figures in found.figures.items() if old.get(b) != figures]
+    if not same:
+        cursor.run("delete from etl.buckets where table_name = %s", [table])
+    elif gone:
+        cursor.run(
+            "delete from etl.buckets where table_name = %s and bucket = any(%s)", [table, gone]
+        )
+    cursor.run(
+        """
+        insert into etl.buckets (table_name, keys_per_bucket, bucket, rows, checksum)
+        select %s, %s, b.bucket, b.rows, b.checksum
+        from unnest(%s::bigint[], %s::bigint[], %s::bigint[]) as b (bucket, rows, checksum)
+        on conflict (table_name, bucket) do update set
+            rows = excluded.rows, checksum = excluded.checksum
+        """,
+        [table, found.width, *(list(column) for column in zip(*new, strict=True))]
+        if new
+        else [table, found.width, [], [], []],
+    )
 
 
 def save_verification(
