@@ -141,7 +141,8 @@ def _advance(database: Database, args: argparse.Namespace, seed: int, scale: flo
         raise PipelineError("advancing the demo: --percent must be above 0 and at most 100")
     found = database.marker()
     if found is None:
-        raise PipelineError("advancing the demo: there is no practice yet", _fill("load"))
+        hint = _fill(_load_command(args.profile))
+        raise PipelineError("advancing the demo: there is no practice yet", hint)
     if found.profile == "clinic":
         _refuse(args.days, "--days", "a clinic", "advance --percent 1")
         began = time.monotonic()

@@ -27,6 +27,9 @@ _TEXTS = ("char", "varchar", "text", "mediumtext")
 _BYTES = {"bigint": 8, "double": 8, "datetime": 5, "int": 4, "float": 4, "timestamp": 4, "date": 3,
           "time": 3, "smallint": 2, "tinyint": 1}  # fmt: skip
 _INDEX_BYTES = 11
+_ROW_BYTES = 8
+# é and ß take two bytes.
+_CHARACTER_BYTES = 1.05
 
 
 def _words() -> str:
@@ -160,9 +163,10 @@ class Filling:
         """
         columns = self.table.columns
         keys = bool(self.table.key) + self.table.ddl.count("\n  KEY ")
-        room = self.table.row_bytes - keys * _INDEX_BYTES - 4 - len(columns) / 8
+        room = self.table.row_bytes - keys * _INDEX_BYTES - _ROW_BYTES - len(columns) / 8
         room -= sum(_BYTES.get(c.kind, 2) * (0.75 if c.kind in ("bigint", "double") else 1)
                     for c in columns)  # fmt: skip
+        room /= _CHARACTER_BYTES
         lengths = {c.name: 0 for c in columns if c.kind in _TEXTS}
         for column in (c for c in columns if c.kind == "varchar" and c.size > 4):
             lengths[column.name] = max(0, min(10, column.size // 2, int(room)))
