@@ -53,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         profile = reader.choice("DEMO_PROFILE", "practice", PROFILES)
         reader.finish()
         args.profile = getattr(args, "profile", None) or profile
+        chosen = "" if args.profile == profile else f" --profile {args.profile}"
+        args.load = f"load{chosen}"
         wanted = (args.seed if args.seed is not None else seed, scale)
         with _open(settings) as database:
             return args.command(database, args, *wanted)
@@ -99,7 +101,7 @@ def _load(database: Database, args: argparse.Namespace, seed: int, scale: float)
             return 0
         raise PipelineError(
             f"loading the demo: the database holds {_what(found)}, end date {found.end}",
-            _fill(f"{_load_command(args.profile)} --reset"),
+            _fill(f"{args.load} --reset"),
         )
     strangers = database.strangers()
     if strangers:
@@ -141,8 +143,7 @@ def _advance(database: Database, args: argparse.Namespace, seed: int, scale: flo
         raise PipelineError("advancing the demo: --percent must be above 0 and at most 100")
     found = database.marker()
     if found is None:
-        hint = _fill(_load_command(args.profile))
-        raise PipelineError("advancing the demo: there is no practice yet", hint)
+        raise PipelineError("advancing the demo: there is no practice yet", _fill(args.load))
     if found.profile == "clinic":
         _refuse(args.days, "--days", "a clinic", "advance --percent 1")
         began = time.monotonic()
@@ -181,10 +182,6 @@ def _refuse(value: float | None, option: str, what: str, instead: str) -> None:
 def _what(found: Marker) -> str:
     profile = "" if found.profile == "practice" else f"profile {found.profile}, "
     return f"{profile}seed {found.seed}, scale {found.scale:g}"
-
-
-def _load_command(profile: str) -> str:
-    return "load" if profile == "practice" else f"load --profile {profile}"
 
 
 def _start(end: date) -> date:
