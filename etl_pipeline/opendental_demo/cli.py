@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date, timedelta
 
 import pymysql
@@ -15,19 +16,23 @@ from etl_pipeline import commands
 from etl_pipeline.connecting import explain_source
 from etl_pipeline.errors import PipelineError
 from etl_pipeline.settings import EnvReader, SourceSettings
-from opendental_demo import office_hours
+from opendental_demo import clinic, office_hours, schema
 from opendental_demo.database import Database, DemoSettings, Marker
 from opendental_demo.practice import Practice
 
 YEARS = 3
+PROFILES = ("practice", "clinic")
 _EPILOG = """\
   %(prog)s load               fill the demo source once; a second time does nothing
   %(prog)s advance --days 1   a day of business: new rows, changes, hard deletes
   %(prog)s load --reset       start again from nothing
 
-The database comes from DEMO_SOURCE_HOST, _PORT, _DB, _USER, _PASSWORD; the practice from DEMO_SEED
-and DEMO_SCALE. The same seed, scale and end date always give the same rows. All people are
-invented. Exit status: 0 done, 1 failed, 2 usage or settings.
+Profile practice (the default) keeps books that agree. Profile clinic is as large and as wide as a
+real clinic's database: 446 tables, at scale 1 20 million rows, made by the server itself (MariaDB).
+
+The database comes from DEMO_SOURCE_HOST, _PORT, _DB, _USER, _PASSWORD; its rows from DEMO_PROFILE,
+DEMO_SEED and DEMO_SCALE. The same seed, scale and end date always give the same rows. All people
+are invented. Exit status: 0 done, 1 failed, 2 usage or settings.
 """
 
 
@@ -45,7 +50,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         seed = reader.number("DEMO_SEED", 1, 0, 2**31)
         scale = args.scale if args.scale is not None else _scale(reader.text("DEMO_SCALE", "1"))
+        profile = reader.choice("DEMO_PROFILE", "practice", PROFILES)
         reader.finish()
+        args.profile = getattr(args, "profile", None) or profile
+        chosen = "" if args.profile == profile else f" --profile {args.profile}"
+        args.load = f"load{chosen}"
         wanted = (args.seed if args.seed is not None else seed, scale)
         with _open(settings) as database:
             return args.command(database, args, *wanted)
@@ -64,14 +73,18 @@ def _parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     load = subparsers.add_parser("load", help="create the tables and fill them")
     load.set_defaults(command=_load)
+    load.add_argument("--profile", choices=PROFILES, help="default DEMO_PROFILE, or practice")
     load.add_argument("--end-date", type=date.fromisoformat, help="the books end before this day")
     load.add_argument("--reset", action="store_true", help="drop what is there and load again")
     advance = subparsers.add_parser("advance", help="live the next days of business")
     advance.set_defaults(command=_advance)
-    advance.add_argument("--days", type=int, default=1, help="calendar days (default 1)")
+    advance.add_argument("--days", type=int, help="practice: calendar days (default 1)")
+    advance.add_argument("--percent", type=float, help="clinic: of each table (default 1)")
     for sub in (load, advance):
         sub.add_argument("--seed", type=int, help="default DEMO_SEED, or 1")
-        sub.add_argument("--scale", type=float, help="default DEMO_SCALE; 1 = 3,000 patients")
+        sub.add_argument(
+            "--scale", type=float, help="default DEMO_SCALE, or 1 (practice: 3,000 patients)"
+        )
     return parser
 
 
@@ -82,13 +95,13 @@ def _load(database: Database, args: argparse.Namespace, seed: int, scale: float)
         # Without --end-date any finished load of this practice will do: a stack that is started
         # again tomorrow keeps its data.
         same_end = args.end_date in (None, found.end)
-        if (found.seed, found.scale) == (seed, scale) and same_end:
-            _talk(f"nothing to do: seed {seed}, scale {scale:g}, books up to {found.today}")
+        wanted = (args.profile, seed, scale)
+        if (found.profile, found.seed, found.scale) == wanted and same_end:
+            _talk(f"nothing to do: {_what(found)}, books up to {found.today}")
             return 0
         raise PipelineError(
-            f"loading the demo: the database holds seed {found.seed}, scale {found.scale:g},"
-            f" end date {found.end}",
-            _fill("load --reset"),
+            f"loading the demo: the database holds {_what(found)}, end date {found.end}",
+            _fill(f"{args.load} --reset"),
         )
     strangers = database.strangers()
     if strangers:
@@ -97,41 +110,78 @@ def _load(database: Database, args: argparse.Namespace, seed: int, scale: float)
             " rows that are not ours",
             "point DEMO_SOURCE_DB at an empty database; real data is never overwritten",
         )
-    end = args.end_date or today
+    end = args.end_date or (clinic.END if args.profile == "clinic" else today)
     if end > today:
         # Stamps in the future would hide the changes that a person makes today.
         raise PipelineError("loading the demo: the end date lies in the future", "leave it out")
+    marker = Marker(seed, scale, end, end, args.profile)
+    if args.profile == "clinic":
+        clinic.load(database, marker, _talk)
+    else:
+        _load_practice(database, marker)
+    return 0
+
+
+def _load_practice(database: Database, marker: Marker) -> None:
     began = time.monotonic()
-    practice = Practice(seed, scale, _start(end))
-    practice.run_until(end)
+    practice = Practice(marker.seed, marker.scale, _start(marker.end))
+    practice.run_until(marker.end)
     _talk(f"simulated {YEARS} years in {time.monotonic() - began:.1f} s")
-    database.create()
+    database.create(schema.statements(), schema.tables())
     count = database.write(practice.store)
-    database.mark(Marker(seed, scale, end, end))
+    database.mark(marker)
     patients = len(practice.store.rows["patient"])
     seconds = time.monotonic() - began
-    _talk(f"loaded {count} rows, {patients} patients, books up to {end}, in {seconds:.1f} s")
-    return 0
+    _talk(f"loaded {count} rows, {patients} patients, books up to {marker.end}, in {seconds:.1f} s")
 
 
 def _advance(database: Database, args: argparse.Namespace, seed: int, scale: float) -> int:
     del seed, scale  # the database knows which practice it holds
-    if args.days < 1:
+    if args.days is not None and args.days < 1:
         raise PipelineError("advancing the demo: --days must be at least 1")
+    if args.percent is not None and not 0 < args.percent <= 100:
+        raise PipelineError("advancing the demo: --percent must be above 0 and at most 100")
     found = database.marker()
     if found is None:
-        raise PipelineError("advancing the demo: there is no practice yet", _fill("load"))
+        raise PipelineError("advancing the demo: there is no practice yet", _fill(args.load))
+    if found.profile == "clinic":
+        _refuse(args.days, "--days", "a clinic", "advance --percent 1")
+        began = time.monotonic()
+        counts = clinic.advance(database, found, args.percent or 1, _talk)
+        database.mark(replace(found, advances=found.advances + 1))
+        where = f"for the {found.advances + 1}. time in {time.monotonic() - began:.1f} s"
+    else:
+        _refuse(args.percent, "--percent", "a practice", "advance --days 1")
+        counts, end = _advance_practice(database, found, args.days or 1)
+        where = f"from {found.today} to {end}"
+    told = ", ".join(f"{number} {action}s" for action, number in counts.items())
+    _talk(f"advanced {where}: {told}")
+    return 0
+
+
+def _advance_practice(database: Database, found: Marker, days: int) -> tuple[dict[str, int], date]:
     # The past is lived again in memory (seconds): the database holds no state of the simulation.
     practice = Practice(found.seed, found.scale, _start(found.end))
     practice.run_until(found.today)
     practice.store.forget_changes()
-    end = found.today + timedelta(days=args.days)
+    end = found.today + timedelta(days=days)
     practice.run_until(end)
     counts = database.apply(practice.store)
-    database.mark(Marker(found.seed, found.scale, found.end, end))
-    told = ", ".join(f"{number} {action}s" for action, number in counts.items())
-    _talk(f"advanced from {found.today} to {end}: {told}")
-    return 0
+    database.mark(replace(found, today=end))
+    return counts, end
+
+
+def _refuse(value: float | None, option: str, what: str, instead: str) -> None:
+    if value is not None:
+        raise PipelineError(
+            f"advancing the demo: the database holds {what}, which knows no {option}",
+            _command(instead),
+        )
+
+
+def _what(found: Marker) -> str:
+    profile = "" if found.profile == "practice" else f"profile {found.profile}, "
+    return f"{profile}seed {found.seed}, scale {found.scale:g}"
 
 
 def _start(end: date) -> date:

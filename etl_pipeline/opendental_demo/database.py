@@ -6,14 +6,16 @@ become '' and zeros, 0000-00-00 is taken as it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
 import pymysql
 
-from opendental_demo.schema import statements, tables
+from etl_pipeline.types import quoted
+from opendental_demo.clinic_tables import clinic_tables
+from opendental_demo.schema import tables
 from opendental_demo.store import Row, Store
 
 ROWS_PER_INSERT = 1000
@@ -32,12 +34,18 @@ class DemoSettings:
 
 @dataclass(frozen=True)
 class Marker:
-    """What the database holds: generated for `end`, then advanced up to `today`."""
+    """What the database holds: generated for `end`, then advanced.
+
+    Attributes:
+        today: how far, in a practice; `advances`: how often, in a clinic, which knows no days.
+    """
 
     seed: int
     scale: float
     end: date
     today: date
+    profile: str = "practice"
+    advances: int = 0
 
 
 class Database:
@@ -55,7 +63,7 @@ class Database:
             connect_timeout=10,
             autocommit=True,
         )
-        self._run("SET SESSION sql_mode = '', time_zone = '+00:00'")
+        self.run("SET SESSION sql_mode = '', time_zone = '+00:00'")
 
     def __enter__(self) -> Database:
         return self
@@ -67,8 +75,12 @@ class Database:
         """None for a database that is empty or holds a load that did not finish."""
         if "demo_marker" not in self.tables():
             return None
+        # A marker of the time when there was one profile lacks the columns that name it.
+        columns = {row[0] for row in self._rows("SHOW COLUMNS FROM demo_marker")}
+        names = ("seed", "scale", "end_date", "current_date_", "profile", "advances")
         found = self._rows(
-            "SELECT seed, scale, end_date, current_date_ FROM demo_marker WHERE complete = 1"
+            f"SELECT {', '.join(n for n in names if n in columns)}"  # noqa: S608
+            " FROM demo_marker WHERE complete = 1"
         )
         return Marker(*found[0]) if found else None
 
@@ -82,21 +94,27 @@ class Database:
             return []
         return [t for t in present if self._rows(f"SELECT 1 FROM `{t}` LIMIT 1")]  # noqa: S608
 
-    def create(self) -> None:
-        """Drop our tables and create them anew, with a marker that says: unfinished."""
-        for name in (*tables(), "demo_marker"):
-            self._run(f"DROP TABLE IF EXISTS `{name}`")
+    def create(self, create_statements: Iterable[str], names: Collection[str]) -> None:
+        """Drop our tables and create those of the statements, with a marker that says: unfinished.
+
+        Args:
+            names: tables that are ours even without a marker that says so.
+        """
+        present = self.tables()
+        ours = {*names, *clinic_tables()} if "demo_marker" in present else set(names)
+        for name in (*(n for n in present if n in ours), "demo_marker"):
+            self.run(f"DROP TABLE IF EXISTS `{name}`")
         # The marker first: a load that was killed is then known as ours, not as strange data.
-        for statement in sorted(statements(), key=lambda s: "`demo_marker`" not in s):
-            self._run(statement)
+        for statement in sorted(create_statements, key=lambda s: "`demo_marker`" not in s):
+            self.run(statement)
 
     def write(self, store: Store) -> int:
         """All rows of `store`, stamps as simulated; number of rows."""
         count = 0
         for name, rows in store.rows.items():
-            self._run(f"ALTER TABLE `{name}` DISABLE KEYS")
+            self.run(f"ALTER TABLE `{name}` DISABLE KEYS")
             count += self._insert(name, list(rows.values()))
-            self._run(f"ALTER TABLE `{name}` ENABLE KEYS")
+            self.run(f"ALTER TABLE `{name}` ENABLE KEYS")
         return count
 
     def apply(self, store: Store) -> dict[str, int]:
@@ -114,18 +132,40 @@ class Database:
             for row in rows:
                 if changes[row[schema.key]] == "update":
                     values = ", ".join(f"`{c}` = {literal(v)}" for c, v in row.items())
-                    self._run(
+                    self.run(
                         f"UPDATE `{name}` SET {values} WHERE `{schema.key}` = {row[schema.key]}"  # noqa: S608
                     )
             if gone:
                 keys = ", ".join(map(str, gone))
-                self._run(f"DELETE FROM `{name}` WHERE `{schema.key}` IN ({keys})")  # noqa: S608
+                self.run(f"DELETE FROM `{name}` WHERE `{schema.key}` IN ({keys})")  # noqa: S608
         return counts
 
     def mark(self, marker: Marker) -> None:
-        self._run("DELETE FROM demo_marker")
-        values = (marker.seed, marker.scale, marker.end, marker.today, 1)
-        self._run(f"INSERT INTO demo_marker VALUES ({', '.join(map(literal, values))})")  # noqa: S608
+        self.run("DELETE FROM demo_marker")
+        values = {
+            "seed": marker.seed,
+            "scale": marker.scale,
+            "end_date": marker.end,
+            "current_date_": marker.today,
+            "complete": 1,
+        }
+        if marker.profile != "practice":
+            values |= {"profile": marker.profile, "advances": marker.advances}
+        self.run(
+            f"INSERT INTO demo_marker ({', '.join(values)})"  # noqa: S608
+            f" VALUES ({', '.join(map(literal, values.values()))})"
+        )
+
+    def engines(self) -> list[tuple[str, str]]:
+        """Storage engines of the server: name, support."""
+        return self._rows("SELECT ENGINE, SUPPORT FROM information_schema.ENGINES")
+
+    def count(self, table: str) -> int:
+        return self._rows(f"SELECT COUNT(*) FROM {quoted(table)}")[0][0]  # noqa: S608
+
+    def largest(self, table: str, key: str) -> int:
+        """The largest key; 0 without rows."""
+        return self._rows(f"SELECT MAX({quoted(key)}) FROM {quoted(table)}")[0][0] or 0  # noqa: S608
 
     def _insert(self, table: str, rows: list[Row]) -> int:
         if not rows:
@@ -135,12 +175,13 @@ class Database:
         head = f"INSERT INTO `{table}` ({', '.join(f'`{c}`' for c in columns)}) VALUES\n"
         for start in range(0, len(rows), ROWS_PER_INSERT):
             part = rows[start : start + ROWS_PER_INSERT]
-            self._run(head + ",\n".join(_tuple(row, columns, defaults) for row in part))
+            self.run(head + ",\n".join(_tuple(row, columns, defaults) for row in part))
         return len(rows)
 
-    def _run(self, sql: str) -> None:
+    def run(self, sql: str) -> int:
+        """One statement; the number of rows that it wrote."""
         with self._connection.cursor() as cursor:
-            cursor.execute(sql)
+            return cursor.execute(sql)
 
     def _rows(self, sql: str) -> list[tuple[Any, ...]]:
         with self._connection.cursor() as cursor:

@@ -21,10 +21,15 @@ class TableSchema:
     defaults: dict[str, str]
 
 
-def statements() -> list[str]:
-    """The CREATE TABLE statements, in order."""
-    text = re.sub(r"^--.*\n", "", _SQL.read_text(encoding="utf-8"), flags=re.MULTILINE)
+def statements(path: Path = _SQL) -> list[str]:
+    """The CREATE TABLE statements of the file, in order."""
+    text = re.sub(r"^--.*\n", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
     return [part.strip() for part in text.split(";\n") if part.strip()]
+
+
+def marker_statement() -> str:
+    """CREATE TABLE of `demo_marker`, which each profile has."""
+    return next(s for s in statements() if s.split("`")[1] in _BOOKKEEPING)
 
 
 @cache

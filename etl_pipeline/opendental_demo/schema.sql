@@ -781,5 +781,7 @@ CREATE TABLE `demo_marker` (
   `end_date` date NOT NULL,
   `current_date_` date NOT NULL,
   `complete` tinyint NOT NULL,
+  `profile` varchar(20) NOT NULL DEFAULT 'practice',
+  `advances` int NOT NULL DEFAULT 0,
   PRIMARY KEY (`seed`)
 ) ENGINE=MyISAM DEFAULT CHARSET=utf8mb3 COLLATE=utf8mb3_general_ci;
