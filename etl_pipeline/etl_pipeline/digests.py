@@ -23,7 +23,7 @@ from etl_pipeline.types import quoted
 # The source sends 1/1000 of the rows' number in figures; one changed row costs 1000 rows to read.
 ROWS_PER_BUCKET = 1000
 # A product of two remainders fits a bigint, and sets with equal sums have other sums of products.
-_PRIMES = (2147483647, 2147483629)
+PRIMES = (2147483647, 2147483629)
 
 # Both servers take it for a bigint.
 _WIDEST = 1 << 62
@@ -54,12 +54,12 @@ def width(source: Source, table: Table) -> int:
 def source_keys(source: Source, table: Table, keys_per_bucket: int) -> Buckets:
     """The key set at the source; an index scan where the server has nothing better."""
     key = quoted(table.counted_key or "")
-    product = " * ".join(f"({key} % {prime})" for prime in _PRIMES)
+    product = " * ".join(f"({key} % {prime})" for prime in PRIMES)
     query = (
         f"SELECT {key} DIV {keys_per_bucket} AS bucket, COUNT(*), SUM({key}), SUM({product})"  # noqa: S608
         f" FROM {quoted(table.name)} GROUP BY bucket"
     )
-    return _buckets(keys_per_bucket, source.rows(query))
+    return buckets_of(keys_per_bucket, source.rows(query))
 
 
 def raw_keys(
@@ -83,10 +83,10 @@ def raw_keys(
         raw=raw,
         stage=stage,
         width=sql.Literal(keys_per_bucket),
-        p=sql.Literal(_PRIMES[0]),
-        q=sql.Literal(_PRIMES[1]),
+        p=sql.Literal(PRIMES[0]),
+        q=sql.Literal(PRIMES[1]),
     )
-    return _buckets(keys_per_bucket, cursor.rows(query))
+    return buckets_of(keys_per_bucket, cursor.rows(query))
 
 
 def raw_counts(
@@ -109,7 +109,7 @@ def source_rows(source: Source, table: Table, keys_per_bucket: int) -> Buckets:
         f"SELECT {key} DIV {keys_per_bucket} AS bucket, COUNT(*),"  # noqa: S608
         f" SUM(CRC32({source.line(table.columns)})) FROM {quoted(table.name)} GROUP BY bucket"
     )
-    return _buckets(keys_per_bucket, source.rows(query))
+    return buckets_of(keys_per_bucket, source.rows(query))
 
 
 def differing(left: Buckets, right: Buckets) -> list[int]:
@@ -131,5 +131,6 @@ def ranges(buckets: Sequence[int], keys_per_bucket: int) -> list[tuple[int, int]
     return found
 
 
-def _buckets(keys_per_bucket: int, rows: Iterable[tuple[Any, ...]]) -> Buckets:
+def buckets_of(keys_per_bucket: int, rows: Iterable[tuple[Any, ...]]) -> Buckets:
+    """Figures as a server lists them: the bucket, then whole numbers."""
     return Buckets(keys_per_bucket, {int(b): tuple(map(int, figures)) for b, *figures in rows})

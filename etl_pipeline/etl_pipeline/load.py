@@ -28,6 +28,7 @@ from etl_pipeline import digests
 from etl_pipeline.digests import Buckets
 from etl_pipeline.plan import TablePlan, Watermark
 from etl_pipeline.source import Source, Table
+from etl_pipeline.staging import EVERYTHING, Condition, Ranges, Stage
 from etl_pipeline.target import LOADED_AT, Cursor, Target
 from etl_pipeline.tracking import (
     TableResult,
@@ -39,14 +40,9 @@ from etl_pipeline.tracking import (
 )
 from etl_pipeline.types import postgres_type, quoted
 
-# SQL of the source from WHERE on, and its arguments.
-Condition = tuple[str, list[object]]
-
-_STAGE = sql.Identifier("pg_temp", "stage")
+_STAGE = Stage.rows
 _KEYS = sql.Identifier("pg_temp", "stage_keys")
-_RANGES = sql.Identifier("pg_temp", "stage_ranges")
 _KEYS_PER_READ = 500
-_RANGES_PER_READ = 200
 # Above this many forgotten rows (raw was emptied by hand, say), one full read is faster.
 _FORGOTTEN_LIMIT = 20_000
 # MyISAM reads a row by its key at 1.7 to 3.5 times the cost of reading it in a scan.
@@ -77,8 +73,7 @@ class _Load:
         self.columns = [c.name for c in plan.table.columns]
         self.started = time.monotonic()
         self.started_at = datetime.now(UTC)
-        self.rows_read = 0
-        self.bytes = 0
+        self.stage = Stage(source, target, plan.table)
         self.new_stamp: str | None = None
         # What the source said of the rows before they were read, and last time.
         self.told: Buckets | None = None
@@ -86,7 +81,7 @@ class _Load:
         # Rows of each bucket in raw.
         self.held: dict[int, int] = {}
         # Ranges of keys outside of which nothing is deleted; None = of the whole table.
-        self.ranges: list[tuple[int, int]] | None = None
+        self.ranges: Ranges = None
         self.present = _STAGE
 
     def run(self) -> TableResult:
@@ -96,29 +91,29 @@ class _Load:
             return self._first_load()
         if self.plan.new_columns:
             self._add_columns()
-        self._prepare_stage()
+        self.stage.prepare()
         if self.plan.action == "incremental":
-            since = f"WHERE {quoted(self.table.stamp or '')} >= %s"
-            self._stage_rows([(since, [self.plan.since])])
+            self._stage_rows([(f"WHERE {quoted(self.table.stamp or '')} >= %s", [self.plan.since])])
             self._stage_keys()
             self._stage_forgotten()
         elif self.plan.action == "buckets" and self._ranges_to_read():
-            self._stage_rows(_in_ranges(self.table.primary_key[0], self.ranges or []))
+            self._stage_rows(self.stage.conditions(self.ranges))
         else:
-            self._stage_rows([("", [])])
+            self._stage_rows([EVERYTHING])
         return self._merge()
 
     def _first_load(self) -> TableResult:
         with self.target.transaction() as cursor:
             cursor.run(_create(self.raw, self.table))
-            self._copy(cursor, self.raw, freeze=True)
+            self.stage.copy(cursor, self.raw, freeze=True)
             cursor.run(
                 sql.SQL("alter table {} add primary key ({})").format(
                     self.raw, _names(self.table.primary_key)
                 )
             )
             stamp = self._largest_stamp(cursor, self.raw)
-            result = self._record(cursor, self.rows_read, self.rows_read, stamp)
+            rows = self.stage.rows_read
+            result = self._record(cursor, rows, rows, stamp)
         self._analyze()
         return result
 
@@ -172,41 +167,26 @@ class _Load:
         self.known = None
         self.told_before = None
 
-    def _prepare_stage(self) -> None:
+    def _stage_rows(self, conditions: Iterable[Condition]) -> None:
+        self.stage.read(conditions)
+        # Of these rows and not of any that is read later: what happened before that may be unread.
         with self.target.transaction() as cursor:
-            cursor.run(
-                "drop table if exists pg_temp.stage, pg_temp.stage_keys, pg_temp.stage_ranges"
-            )
-            cursor.run(sql.SQL("create temp table stage (like {})").format(self.raw))
-            cursor.run(sql.SQL("alter table {} drop column {}").format(_STAGE, _id(LOADED_AT)))
-
-    def _stage_rows(self, parts: Iterable[Condition]) -> None:
-        with self.target.transaction() as cursor:
-            for where, args in parts:
-                self._copy(cursor, _STAGE, where=where, args=args)
             self.new_stamp = self._largest_stamp(cursor, _STAGE)
-            cursor.run("analyze pg_temp.stage")
 
     def _stage_keys(self) -> None:
         """List the keys at the source, of those buckets alone that have other keys than raw."""
-        key = self.table.primary_key
-        parts: Iterable[Condition] = [("", [])]
         if self.table.counted_key is not None:
             self._compare_keys()
-            if self.ranges is not None:
-                parts = _in_ranges(key[0], self.ranges)
+        key = self.table.key_columns
         with self.target.transaction() as cursor:
             cursor.run(
                 sql.SQL("create temp table stage_keys as select {} from {} with no data").format(
-                    _names(key), self.raw
+                    _names(self.table.primary_key), self.raw
                 )
             )
-            for where, args in parts:
-                cursor.copy(
-                    _KEYS,
-                    key,
-                    self.source.stream(self.table, self.table.key_columns, where, args),
-                )
+            listed = Stage(self.source, self.target, self.table)
+            for condition in listed.conditions(self.ranges):
+                listed.copy(cursor, _KEYS, condition, columns=key)
             cursor.run("analyze pg_temp.stage_keys")
         self.present = _KEYS
 
@@ -232,14 +212,14 @@ class _Load:
                     _names(self.table.primary_key, "k"),
                     _KEYS,
                     self.raw,
-                    self._same_key("r", "k"),
+                    self.stage.same_key("r", "k"),
                     _STAGE,
-                    self._same_key("s", "k"),
+                    self.stage.same_key("s", "k"),
                 )
             )
             if len(forgotten) > _FORGOTTEN_LIMIT:
                 cursor.run("truncate pg_temp.stage")
-                self._copy(cursor, _STAGE)
+                self.stage.copy(cursor, _STAGE, EVERYTHING)
                 self.present, self.ranges = _STAGE, None
                 return
             key = f"({', '.join(quoted(k) for k in self.table.primary_key)})"
@@ -247,18 +227,16 @@ class _Load:
                 holes = f"({', '.join(['%s'] * len(self.table.primary_key))})"
                 where = f"WHERE {key} IN ({', '.join([holes] * len(part))})"
                 args = [value for row in part for value in row]
-                self._copy(cursor, _STAGE, where=where, args=args)
+                self.stage.copy(cursor, _STAGE, (where, args))
 
     def _merge(self) -> TableResult:
         with self.target.transaction() as cursor:
             self._choose_joins(cursor)
-            self._list_ranges(cursor)
+            self.stage.list_ranges(cursor, self.ranges)
             written = self._delete(cursor) + self._update(cursor) + self._insert(cursor)
             # Counted, not reckoned from what was there before: a person may have changed raw.
             rows = cursor.rows(sql.SQL("select count(*) from {}").format(self.raw))[0][0]
-            cursor.run(
-                "drop table if exists pg_temp.stage, pg_temp.stage_keys, pg_temp.stage_ranges"
-            )
+            self.stage.drop(cursor)
             result = self._record(cursor, written, rows, self.new_stamp)
         if written > rows * _NOTABLE_CHANGE:
             self._analyze()
@@ -274,30 +252,24 @@ class _Load:
             "select reltuples from pg_class where oid = %s::regclass",
             [self.raw.as_string(self.target.connection)],
         )[0][0]
-        if self.rows_read * 20 > known:
+        if self.stage.rows_read * 20 > known:
             cursor.run("set local enable_nestloop = off")
-
-    def _list_ranges(self, cursor: Cursor) -> None:
-        if self.ranges:
-            cursor.run("create temp table stage_ranges (low bigint, high bigint)")
-            cursor.run(
-                "insert into pg_temp.stage_ranges select * from unnest(%s::bigint[], %s::bigint[])",
-                [[low for low, _ in self.ranges], [high for _, high in self.ranges]],
-            )
 
     def _delete(self, cursor: Cursor) -> int:
         """Remove what the source no longer has."""
         if self.ranges == []:
             return 0
         gone = sql.SQL("not exists (select 1 from {} as k where {})").format(
-            self.present, self._same_key("k", "r")
+            self.present, self.stage.same_key("k", "r")
         )
         if self.ranges is None:
             return cursor.run(sql.SQL("delete from {} as r where {}").format(self.raw, gone))
+        # By ctid: a join to the table itself reads the rows of a range by their index.
         return cursor.run(
-            sql.SQL("delete from {} as r using {} as g where r.{} between g.low and g.high and {}")
-            .format(self.raw, _RANGES, _id(self.table.primary_key[0]), gone)
-        )  # fmt: skip
+            sql.SQL("delete from {} where ctid in (select r.ctid from {} where {})").format(
+                self.raw, self.stage.raw_within(self.ranges), gone
+            )
+        )
 
     def _update(self, cursor: Cursor) -> int:
         # UPDATE and INSERT instead of INSERT … ON CONFLICT: the latter locks, and so rewrites the
@@ -315,7 +287,7 @@ class _Load:
                 sql.SQL(", ").join(assignments),
                 _id(LOADED_AT),
                 _STAGE,
-                self._same_key("r", "s"),
+                self.stage.same_key("r", "s"),
                 _row(values, "r"),
                 _row(values, "s"),
             )
@@ -332,23 +304,9 @@ class _Load:
                 _names(self.columns, "s"),
                 _STAGE,
                 self.raw,
-                self._same_key("r", "s"),
+                self.stage.same_key("r", "s"),
             )
         )
-
-    def _copy(
-        self,
-        cursor: Cursor,
-        into: sql.Composable,
-        *,
-        where: str = "",
-        args: list[object] | None = None,
-        freeze: bool = False,
-    ) -> None:
-        chunks = self.source.stream(self.table, self.table.columns, where, args or [])
-        rows, size = cursor.copy(into, self.columns, chunks, freeze=freeze)
-        self.rows_read += rows
-        self.bytes += size
 
     def _largest_stamp(self, cursor: Cursor, where: sql.Composable) -> str | None:
         """The largest stamp that was read, never a clock of ours; never below the known one."""
@@ -374,10 +332,10 @@ class _Load:
         result = TableResult(
             table=name,
             strategy=self.plan.action,
-            rows_read=self.rows_read,
+            rows_read=self.stage.rows_read,
             rows_written=written,
             rows_after=rows,
-            bytes=self.bytes,
+            bytes=self.stage.bytes,
             seconds=round(time.monotonic() - self.started, 3),
             watermark=stamp,
         )
@@ -387,12 +345,6 @@ class _Load:
     def _analyze(self) -> None:
         with self.target.transaction() as cursor:
             cursor.run(sql.SQL("analyze {}").format(self.raw))
-
-    def _same_key(self, left: str, right: str) -> sql.Composable:
-        return sql.SQL(" and ").join(
-            sql.SQL("{} = {}").format(sql.Identifier(left, k), sql.Identifier(right, k))
-            for k in self.table.primary_key
-        )
 
 
 def _create(raw: sql.Composable, table: Table) -> sql.Composable:
@@ -416,14 +368,6 @@ def _names(names: list[str] | tuple[str, ...], alias: str | None = None) -> sql.
 
 def _row(names: list[str], alias: str) -> sql.Composable:
     return sql.SQL("row({})").format(_names(names, alias))
-
-
-def _in_ranges(key: str, ranges: list[tuple[int, int]]) -> Iterator[Condition]:
-    """Conditions with their arguments, each for a few of `ranges`."""
-    for start in range(0, len(ranges), _RANGES_PER_READ):
-        part = ranges[start : start + _RANGES_PER_READ]
-        within = " OR ".join([f"{quoted(key)} BETWEEN %s AND %s"] * len(part))
-        yield f"WHERE {within}", [bound for pair in part for bound in pair]
 
 
 def _parts(keys: list[tuple[object, ...]]) -> Iterator[list[tuple[object, ...]]]:

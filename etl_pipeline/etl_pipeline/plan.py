@@ -40,6 +40,7 @@ class State:
         raw_file: `RawTable.file` of the copy.
         rows: rows of the copy.
         nights: since then, by the calendar of the analytics database (UTC).
+        verified: a verification has found the copy equal since then.
     """
 
     facts: str
@@ -48,6 +49,7 @@ class State:
     rows: int
     nights: int
     watermark: str | None = None
+    verified: bool = False
 
 
 @dataclass(frozen=True)

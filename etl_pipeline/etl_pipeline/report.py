@@ -10,6 +10,7 @@ from etl_pipeline import commands
 from etl_pipeline.errors import PipelineError
 from etl_pipeline.target import Target
 from etl_pipeline.tracking import TableResult
+from etl_pipeline.verify import OK_OUTCOMES
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class RunReport:
         lines += [f"failed: {t.table}: {t.error}" for t in self.tables if not t.ok]
         if self.verification is not None:
             checks = self.verification["checks"]
-            bad = [c["table"] for c in checks if c["outcome"] not in ("match", "changed")]
+            bad = [c["table"] for c in checks if c["outcome"] not in OK_OUTCOMES]
             lines.append(
                 f"verification: {', '.join(bad)} differ from the source"
                 if bad

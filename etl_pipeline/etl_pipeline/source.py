@@ -157,7 +157,7 @@ class Source:
         self.rows("SET SESSION time_zone = '+00:00', sql_mode = '', net_write_timeout = 3600")
         self.rows("SET SESSION TRANSACTION READ ONLY")
         probe = "SELECT TO_DAYS('2020-02-00') IS NULL AND TO_DAYS('2020-00-15') IS NULL"
-        self._strict_days = bool(self.rows(probe)[0][0])
+        self.strict_days = bool(self.rows(probe)[0][0])
 
     def rows(self, sql: str, args: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """A small result, buffered."""
@@ -236,7 +236,11 @@ class Source:
             for name, facts in self._facts().items()
         )
 
-    def _facts(self) -> dict[str, Facts]:
+    def facts(self, table: str) -> Facts | None:
+        """What the server says of one table now; None when it is gone."""
+        return self._facts(" AND TABLE_NAME = %s", [table]).get(table)
+
+    def _facts(self, more: str = "", args: Sequence[Any] = ()) -> dict[str, Facts]:
         ((as_of, mapped),) = self.rows(
             "SELECT UTC_TIMESTAMP(), (SELECT COUNT(*) FROM information_schema.GLOBAL_VARIABLES"
             " WHERE VARIABLE_NAME = 'MYISAM_USE_MMAP' AND VARIABLE_VALUE = 'ON')"
@@ -244,16 +248,16 @@ class Source:
         return {
             name: Facts(None if mapped else written, created, rows or 0, size or 0, key, as_of)
             for name, written, created, rows, size, key in self.rows(
-                "SELECT TABLE_NAME, UPDATE_TIME, CREATE_TIME, TABLE_ROWS, DATA_LENGTH,"
-                " AUTO_INCREMENT FROM information_schema.TABLES"
-                " WHERE TABLE_SCHEMA = %s AND TABLE_TYPE = 'BASE TABLE' ORDER BY TABLE_NAME",
-                [self._settings.database],
+                "SELECT TABLE_NAME, UPDATE_TIME, CREATE_TIME, TABLE_ROWS, DATA_LENGTH,"  # noqa: S608
+                " AUTO_INCREMENT FROM information_schema.TABLES WHERE TABLE_SCHEMA = %s"
+                f" AND TABLE_TYPE = 'BASE TABLE'{more} ORDER BY TABLE_NAME",
+                [self._settings.database, *args],
             )
         }
 
     def line(self, columns: tuple[Column, ...]) -> str:
         """SQL for the CSV line of a row, as this server has to be asked for it."""
-        return csv_row(columns, strict_days=self._strict_days)
+        return csv_row(columns, strict_days=self.strict_days)
 
     def stream(
         self,

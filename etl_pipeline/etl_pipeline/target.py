@@ -73,7 +73,8 @@ create table if not exists etl.states (
     raw_file oid not null,
     rows bigint not null,
     run_id text not null,
-    read_at timestamptz not null
+    read_at timestamptz not null,
+    verified boolean not null
 );
 create table if not exists etl.buckets (
     table_name text not null,
@@ -274,6 +275,11 @@ class Cursor:
 
     def __init__(self, cursor: Any) -> None:  # noqa: ANN401 - psycopg2 ships no types
         self._cursor = cursor
+
+    @property
+    def connection(self) -> Any:  # noqa: ANN401
+        """What names are quoted for."""
+        return self._cursor.connection
 
     def run(self, query: str | sql.Composable, args: Sequence[Any] = ()) -> int:
         """Execute; the number of affected rows."""

@@ -162,7 +162,7 @@ def states(target: Target) -> dict[str, State]:
         table: State(*rest)
         for table, *rest in target.rows(
             "select s.table_name, s.facts, s.settled, s.raw_file, s.rows,"
-            " current_date - s.read_at::date, w.value from etl.states as s"
+            " current_date - s.read_at::date, w.value, s.verified from etl.states as s"
             " left join etl.watermarks as w on s.table_name = w.table_name"
         )
     }
@@ -172,14 +172,27 @@ def save_state(cursor: Cursor, table: str, facts: Facts, raw: str, rows: int, ru
     """Keep how the source described the table before it was read; `raw` is its copy's SQL name."""
     cursor.run(
         """
-        insert into etl.states (table_name, facts, settled, raw_file, rows, run_id, read_at)
-        values (%s, %s, %s, pg_relation_filenode(%s::regclass), %s, %s, clock_timestamp())
+        insert into etl.states (
+            table_name, facts, settled, raw_file, rows, run_id, read_at, verified
+        ) values (
+            %s, %s, %s, pg_relation_filenode(%s::regclass), %s, %s, clock_timestamp(), false
+        )
         on conflict (table_name) do update set
             facts = excluded.facts, settled = excluded.settled, raw_file = excluded.raw_file,
-            rows = excluded.rows, run_id = excluded.run_id, read_at = excluded.read_at
+            rows = excluded.rows, run_id = excluded.run_id, read_at = excluded.read_at,
+            verified = false
         """,
         [table, facts.text(), facts.settled, raw, rows, run_id],
     )
+
+
+def save_check(target: Target, table: str, *, proved: bool) -> None:
+    """Keep whether a verification has found the copy of `table` equal."""
+    with target.transaction() as cursor:
+        cursor.run(
+            "update etl.states set verified = %s where table_name = %s and verified <> %s",
+            [proved, table, proved],
+        )
 
 
 def record_unchanged(target: Target, run_id: str, found: Mapping[str, State]) -> list[TableResult]:

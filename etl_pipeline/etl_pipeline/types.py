@@ -24,7 +24,7 @@ from etl_pipeline.errors import PipelineError
 
 QUOTE = "\x01"
 
-_INTEGERS = {
+INTEGERS = {
     # name: (signed, unsigned)
     "tinyint": ("smallint", "smallint"),
     "smallint": ("smallint", "integer"),
@@ -32,7 +32,7 @@ _INTEGERS = {
     "int": ("integer", "bigint"),
     "bigint": ("bigint", "numeric(20,0)"),
 }
-_TEXTS = frozenset(
+TEXTS = frozenset(
     [
         "char",
         "varchar",
@@ -46,7 +46,7 @@ _TEXTS = frozenset(
         "inet6",
     ]
 )
-_BYTES = frozenset(["binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"])
+BYTES = frozenset(["binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"])
 # Character sets whose bytes are UTF-8 already.
 _UTF8 = frozenset(["utf8mb4", "utf8mb3", "utf8", "ascii"])
 _PLAIN = {
@@ -94,13 +94,13 @@ def postgres_type(table: str, column: Column) -> str:
     Raises:
         PipelineError: for a type that nobody has decided about (geometry, …).
     """
-    if column.kind in _INTEGERS:
-        return _INTEGERS[column.kind][column.unsigned]
+    if column.kind in INTEGERS:
+        return INTEGERS[column.kind][column.unsigned]
     if column.kind == "decimal":
         return f"numeric({column.precision},{column.scale})"
-    if column.kind in _TEXTS:
+    if column.kind in TEXTS:
         return "text"
-    if column.kind in _BYTES:
+    if column.kind in BYTES:
         return "bytea"
     if column.kind in _PLAIN:
         return _PLAIN[column.kind]
@@ -115,6 +115,22 @@ def quoted(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
+def is_real_day(column: Column, strict_days: bool) -> str:
+    """SQL (source dialect) that is true for a date that raw keeps; see the rules above."""
+    name = quoted(column.name)
+    # 366 is 0001-01-01.
+    real = f"TO_DAYS({name}) > 366"
+    if column.kind != "timestamp" and not strict_days:
+        real += f" AND MONTH({name}) > 0 AND DAYOFMONTH({name}) > 0"
+    return real
+
+
+def text_as_utf8(column: Column) -> str:
+    """SQL (source dialect) for a text whose bytes are UTF-8."""
+    name = quoted(column.name)
+    return name if column.charset in _UTF8 else f"CONVERT({name} USING utf8mb4)"
+
+
 def csv_field(column: Column, *, strict_days: bool = False) -> str:
     """SQL (source dialect, sql_mode='') for one CSV field; never SQL NULL.
 
@@ -127,22 +143,18 @@ def csv_field(column: Column, *, strict_days: bool = False) -> str:
     name = quoted(column.name)
     kind = column.kind
     if kind in ("date", "datetime", "timestamp"):
-        # 366 is 0001-01-01.
-        real = f"TO_DAYS({name}) > 366"
-        if kind != "timestamp" and not strict_days:
-            real += f" AND MONTH({name}) > 0 AND DAYOFMONTH({name}) > 0"
-        return f"IF({real}, {name}, '')"
+        return f"IF({is_real_day(column, strict_days)}, {name}, '')"
     if kind in ("float", "year"):
         return _or_empty(column, f"{name} + 0{'e0' if kind == 'float' else ''}")
-    if kind in _INTEGERS or kind in ("decimal", "double", "time"):
+    if kind in INTEGERS or kind in ("decimal", "double", "time"):
         return _or_empty(column, name)
     if kind == "bit":
         digits = 2 * -(-(column.precision or 1) // 8)
         field = f"CONCAT(X'5C78', LPAD(HEX({name} + 0), {digits}, '0'))"
-    elif kind in _BYTES:
+    elif kind in BYTES:
         field = f"CONCAT(X'5C78', HEX({name}))"
     else:
-        text = name if column.charset in _UTF8 else f"CONVERT({name} USING utf8mb4)"
+        text = text_as_utf8(column)
         field = f"CONCAT(X'01', REPLACE(CAST({text} AS BINARY), X'01', X'0101'), X'01')"
     return f"IF({name} IS NULL, '', {field})" if column.nullable else field
 

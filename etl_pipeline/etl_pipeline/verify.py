@@ -1,24 +1,41 @@
-"""Is raw what the source is? Both sides compute the same figures in SQL; only figures travel.
+"""Is raw what the source is? Both servers add up the same figures; only figures travel.
 
-Per table: number of rows, a digest of the set of keys, and a checksum for each double (money) and
-for the change stamp. Figures are exact and do not depend on the order of rows.
+Where figures differ, the rows of those buckets are read once more and compared value by value in
+the analytics database. So what is reported is exact: which rows, which columns. What the practice
+changed after the load is told apart from what is wrong.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from decimal import Decimal
+from datetime import date
 from typing import Any
 
 from psycopg2 import sql
 
-from etl_pipeline.plan import Watermark
+from etl_pipeline import digests
+from etl_pipeline.figures import SAMPLED_FROM, SAMPLES, Sieve
+from etl_pipeline.masking import shown
+from etl_pipeline.plan import State, Watermark
 from etl_pipeline.source import Source, Table
-from etl_pipeline.target import Target
+from etl_pipeline.staging import Ranges, Stage
+from etl_pipeline.target import Cursor, Target
 from etl_pipeline.types import Column, quoted
 
-_INTEGERS = ("tinyint", "smallint", "mediumint", "int", "bigint")
-_DIGESTIBLE = (*_INTEGERS, "decimal", "char", "varchar", "date")
+# Cells that are shown per table: enough to see the pattern.
+_EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class Example:
+    """One value that differs; `source` and `raw` as `masking.shown` shows them."""
+
+    key: str
+    column: str
+    source: str
+    raw: str
 
 
 @dataclass(frozen=True)
@@ -26,9 +43,10 @@ class TableCheck:
     """One table compared.
 
     Attributes:
-        outcome: match | changed (the source moved on after the load) | differs | missing (no raw
-            table yet).
-        differences: which figures differ: `rows`, `keys`, or the name of a column.
+        outcome: match | unchanged (proved before, and neither side was written since) | changed
+            (the source moved on after the load) | differs | missing (no raw table yet).
+        differences: in words: rows that lack or are too many, and each column that differs.
+        examples: a few of the values that differ.
     """
 
     table: str
@@ -36,13 +54,21 @@ class TableCheck:
     source_rows: int
     raw_rows: int
     differences: tuple[str, ...] = ()
+    examples: tuple[Example, ...] = ()
 
     @property
     def ok(self) -> bool:
-        return self.outcome in ("match", "changed")
+        return self.outcome in OK_OUTCOMES
 
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "differences": list(self.differences)}
+        return {
+            **asdict(self),
+            "differences": list(self.differences),
+            "examples": [asdict(e) for e in self.examples],
+        }
+
+
+OK_OUTCOMES = ("match", "unchanged", "changed")
 
 
 @dataclass(frozen=True)
@@ -68,128 +94,182 @@ class Verification:
         }
 
     def to_text(self) -> str:
-        lines = [
-            f"{c.table}: {c.outcome}, {c.source_rows} rows at the source, {c.raw_rows} in raw"
-            + (f"; differing: {', '.join(c.differences)}" if c.differences else "")
-            for c in self.checks
-            if c.outcome != "match"
-        ]
-        matching = len(self.checks) - len(lines)
+        told = [c for c in self.checks if c.outcome not in ("match", "unchanged")]
+        lines = []
+        for c in told:
+            line = (
+                f"{c.table}: {c.outcome}, {c.source_rows} rows at the source, {c.raw_rows} in raw"
+            )
+            lines.append(line + (f"; {', '.join(c.differences)}" if c.differences else ""))
+            lines += [
+                f"  {c.table} {e.key}, {e.column}: {e.source} at the source, {e.raw} in raw"
+                for e in c.examples
+            ]
+        matching = len(self.checks) - len(told)
         return "\n".join([*lines, f"{matching} of {len(self.checks)} tables match the source"])
 
 
 def check_table(
-    source: Source, target: Target, table: Table, watermark: Watermark | None
+    source: Source,
+    target: Target,
+    table: Table,
+    watermark: Watermark | None,
+    state: State | None,
+    today: date,
 ) -> TableCheck:
-    """Compare one table; where figures differ, read both sides once more.
+    """Compare one table."""
+    return _Check(source, target, table, watermark, state, today).run()
 
-    A source that is in use changes between the load and the check. That is seen by stamps above
-    the watermark, or by two readings of the source that differ, and is no fault of the copy.
+
+def recount(target: Target, table: Table, state: State) -> TableCheck | None:
+    """The outcome for a table that was proved equal and that neither side has written since.
+
+    Raw alone is counted: a person may have changed it. None where the count is another.
     """
-    first = _source_figures(source, table)
-    raw = _raw_figures(target, table)
-    if not _differing(first, raw):
-        return TableCheck(table.name, "match", int(first["rows"]), int(raw["rows"]))
-    second = _source_figures(source, table)
-    raw = _raw_figures(target, table)
-    differing = _differing(second, raw)
-    if not differing:
-        outcome = "match"
-    elif _differing(first, second) or _moved_on(source, table, watermark):
-        outcome = "changed"
-    else:
-        outcome = "differs"
-    return TableCheck(table.name, outcome, int(second["rows"]), int(raw["rows"]), differing)
+    query = sql.SQL("select count(*) from {}").format(target.name(table.name))
+    rows = target.rows(query)[0][0]
+    return TableCheck(table.name, "unchanged", rows, rows) if rows == state.rows else None
 
 
-def _moved_on(source: Source, table: Table, watermark: Watermark | None) -> bool:
-    if watermark is None or table.stamp is None:
-        return False
-    stamp = quoted(table.stamp)
-    query = f"SELECT 1 FROM {quoted(table.name)} WHERE {stamp} > %s LIMIT 1"  # noqa: S608
-    return bool(source.rows(query, [watermark.value]))
+class _Check:
+    def __init__(
+        self,
+        source: Source,
+        target: Target,
+        table: Table,
+        watermark: Watermark | None,
+        state: State | None,
+        today: date,
+    ) -> None:
+        self.source = source
+        self.target = target
+        self.table = table
+        self.watermark = watermark
+        self.state = state
+        self.today = today
+        self.stage = Stage(source, target, table)
+
+    def run(self) -> TableCheck:
+        width = None
+        if self.table.counted_key is not None:
+            width = digests.width(self.source, self.table)
+        large = self.table.estimated_rows > SAMPLED_FROM
+        sieve = Sieve(self.table, width, self.today.toordinal() % SAMPLES if large else None)
+        # Both servers add up at the same time.
+        with ThreadPoolExecutor(1) as other, self.target.transaction() as cursor:
+            asked = other.submit(sieve.source, self.source)
+            raw = sieve.raw(cursor, self.target.name(self.table.name))
+            there = asked.result()
+        suspect = digests.differing(there, raw)
+        if not suspect:
+            return TableCheck(self.table.name, "match", there.rows, raw.rows)
+        ranges = None if width is None else digests.ranges(suspect, width)
+        return self._compare(ranges, there.rows, raw.rows)
+
+    def _compare(self, ranges: Ranges, source_rows: int, raw_rows: int) -> TableCheck:
+        """Read the suspect rows again and compare them value by value."""
+        stage, name = self.stage, self.table.name
+        stage.prepare()
+        stage.read(stage.conditions(ranges))
+        with self.target.transaction() as cursor:
+            stage.list_ranges(cursor, ranges)
+            missing, extra, old, *cells = cursor.rows(self._counts(ranges))[0]
+            wrong = [(c, n) for c, n in zip(self._values, cells, strict=True) if n]
+            examples = self._examples(cursor, ranges, [c for c, _ in wrong])
+            stage.drop(cursor)
+        differences = [f"{c.name} in {_rows(n)}" for c, n in wrong]
+        if extra:
+            differences.insert(0, f"{_rows(extra)} too many in raw")
+        if missing:
+            differences.insert(0, f"{_rows(missing)} missing in raw")
+        if not differences:
+            # Bytes that are no text, say, are counted by the source and mended in the copy.
+            return TableCheck(name, "match", source_rows, raw_rows)
+        outcome = "changed" if self._moved_on() and not old else "differs"
+        return TableCheck(name, outcome, source_rows, raw_rows, tuple(differences), examples)
+
+    def _moved_on(self) -> bool:
+        """Whether the source was written after the load began, as far as its server tells."""
+        now = self.source.facts(self.table.name)
+        if self.state is None or now is None or now.written_at is None:
+            return self._has_newer_stamp()
+        return now.text() != self.state.facts
+
+    def _has_newer_stamp(self) -> bool:
+        if self.watermark is None or self.table.stamp is None:
+            return False
+        stamp = quoted(self.table.stamp)
+        query = f"SELECT 1 FROM {quoted(self.table.name)} WHERE {stamp} > %s LIMIT 1"  # noqa: S608
+        return bool(self.source.rows(query, [self.watermark.value]))
+
+    @property
+    def _values(self) -> list[Column]:
+        return [c for c in self.table.columns if c.name not in self.table.primary_key]
+
+    def _counts(self, ranges: Ranges) -> sql.Composable:
+        """Rows that only one side has, rows that differ in spite of an old stamp, cells."""
+        cells = [_differ(c) for c in self._values]
+        parts = [sql.SQL("count(*) filter (where {} is null)").format(self._key(a)) for a in "rs"]
+        old: sql.Composable = sql.SQL("0")
+        if self.watermark is not None and self.table.stamp is not None and cells:
+            old = sql.SQL(
+                "count(*) filter (where {} and {} <= {}::timestamp at time zone 'UTC' and ({}))"
+            ).format(
+                self._both,
+                sql.Identifier("s", self.table.stamp),
+                sql.Literal(self.watermark.value),
+                sql.SQL(" or ").join(cells),
+            )
+        counted = [
+            sql.SQL("count(*) filter (where {} and {})").format(self._both, c) for c in cells
+        ]
+        return sql.SQL("select {} from {}").format(
+            sql.SQL(", ").join([*parts, old, *counted]), self._pairs(ranges)
+        )
+
+    def _examples(
+        self, cursor: Cursor, ranges: Ranges, columns: Sequence[Column]
+    ) -> tuple[Example, ...]:
+        found: list[Example] = []
+        keys = self.table.key_columns
+        for column in columns:
+            rows = cursor.rows(
+                sql.SQL("select {}, {}, {} from {} where {} and {} order by 1 limit {}").format(
+                    sql.SQL(", ").join(sql.Identifier("s", k.name) for k in keys),
+                    sql.Identifier("s", column.name),
+                    sql.Identifier("r", column.name),
+                    self._pairs(ranges),
+                    self._both,
+                    _differ(column),
+                    sql.Literal(_EXAMPLES - len(found)),
+                )
+            )
+            for *key, there, here in rows:
+                name = ", ".join(f"{k.name} {shown(k, v)}" for k, v in zip(keys, key, strict=True))
+                found.append(Example(name, column.name, shown(column, there), shown(column, here)))
+            if len(found) >= _EXAMPLES:
+                break
+        return tuple(found)
+
+    def _pairs(self, ranges: Ranges) -> sql.Composable:
+        """Every suspect row of either side, `r` or `s`, with its counterpart."""
+        return sql.SQL("(select r.* from {}) as r full join {} as s on {}").format(
+            self.stage.raw_within(ranges), self.stage.rows, self.stage.same_key("r", "s")
+        )
+
+    @property
+    def _both(self) -> sql.Composable:
+        return sql.SQL("{} is not null and {} is not null").format(self._key("r"), self._key("s"))
+
+    def _key(self, alias: str) -> sql.Composable:
+        return sql.Identifier(alias, self.table.primary_key[0])
 
 
-def _differing(left: dict[str, float], right: dict[str, float]) -> tuple[str, ...]:
-    return tuple(
-        name
-        for name, value in left.items()
-        if abs(value - right[name]) > 1e-9 * max(1.0, abs(value))
-        or (name in ("rows", "keys") and value != right[name])
+def _differ(column: Column) -> sql.Composable:
+    return sql.SQL("{} is distinct from {}").format(
+        sql.Identifier("r", column.name), sql.Identifier("s", column.name)
     )
 
 
-def _money(table: Table) -> list[Column]:
-    return [c for c in table.columns if c.kind == "double" and c.name not in table.primary_key]
-
-
-def _digests(table: Table) -> bool:
-    return all(c.kind in _DIGESTIBLE for c in table.key_columns)
-
-
-def _single_integer(table: Table) -> bool:
-    (first, *rest) = table.key_columns
-    return not rest and first.kind in _INTEGERS and not first.unsigned
-
-
-def _source_figures(source: Source, table: Table) -> dict[str, Any]:
-    names = ["rows"]
-    parts = ["COUNT(*)"]
-    if _digests(table):
-        names.append("keys")
-        if _single_integer(table):
-            parts.append(f"BIT_XOR({quoted(table.primary_key[0])})")
-        else:
-            key = ", ".join(f"CONVERT({quoted(k)} USING utf8mb4)" for k in table.primary_key)
-            digest = f"CONV(LEFT(MD5(CONCAT_WS(',', {key})), 16), 16, 10)"
-            parts.append(f"BIT_XOR(CAST({digest} AS UNSIGNED))")
-    for column in _money(table):
-        names.append(column.name)
-        # FLOOR gives whole numbers: their sum is exact, in whatever order the rows come.
-        parts.append(f"COALESCE(SUM(FLOOR({quoted(column.name)} * 100)), 0)")
-    if table.stamp is not None:
-        names.append(table.stamp)
-        parts.append(f"COALESCE(SUM(FLOOR(UNIX_TIMESTAMP({quoted(table.stamp)}))), 0)")
-    query = f"SELECT {', '.join(parts)} FROM {quoted(table.name)}"  # noqa: S608
-    return _figures(names, source.rows(query)[0])
-
-
-def _raw_figures(target: Target, table: Table) -> dict[str, Any]:
-    names = ["rows"]
-    parts: list[sql.Composable] = [sql.SQL("count(*)")]
-    if _digests(table):
-        names.append("keys")
-        if _single_integer(table):
-            key = sql.Identifier(table.primary_key[0])
-            parts.append(sql.SQL("coalesce(bit_xor({}::bigint), 0)").format(key))
-        else:
-            keys = sql.SQL(", ").join(map(sql.Identifier, table.primary_key))
-            digest = sql.SQL("left(md5(concat_ws(',', {})), 16)").format(keys)
-            parts.append(
-                sql.SQL("coalesce(bit_xor(('x' || {})::bit(64)::bigint), 0)").format(digest)
-            )
-    for column in _money(table):
-        names.append(column.name)
-        parts.append(
-            sql.SQL("coalesce(sum(floor({} * 100)), 0)").format(sql.Identifier(column.name))
-        )
-    if table.stamp is not None:
-        names.append(table.stamp)
-        parts.append(
-            sql.SQL("coalesce(sum(floor(extract(epoch from {}))), 0)").format(
-                sql.Identifier(table.stamp)
-            )
-        )
-    query = sql.SQL("select {} from {}").format(sql.SQL(", ").join(parts), target.name(table.name))
-    return _figures(names, target.rows(query)[0])
-
-
-def _figures(names: list[str], values: tuple[Any, ...]) -> dict[str, Any]:
-    figures = {
-        name: float(value) if isinstance(value, Decimal | float) else value
-        for name, value in zip(names, values, strict=True)
-    }
-    if "keys" in figures:
-        # MariaDB's BIT_XOR is unsigned, Postgres' is signed.
-        figures["keys"] = int(figures["keys"]) % 2**64
-    return figures
+def _rows(number: int) -> str:
+    return "1 row" if number == 1 else f"{number} rows"

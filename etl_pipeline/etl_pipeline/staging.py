@@ -1,0 +1,115 @@
+"""Rows of one source table in temporary tables of the analytics database, gone with its session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from psycopg2 import sql
+
+from etl_pipeline.source import Source, Table
+from etl_pipeline.target import LOADED_AT, Cursor, Target
+from etl_pipeline.types import Column, quoted
+
+_RANGES_PER_READ = 200
+
+# SQL of the source from WHERE on, and its arguments.
+Condition = tuple[str, list[object]]
+# Inclusive ranges of a whole-number key; None = the whole table.
+Ranges = list[tuple[int, int]] | None
+
+EVERYTHING: Condition = ("", [])
+
+
+class Stage:
+    """The staged rows of a table, and where they were looked for.
+
+    Attributes:
+        rows: the staged rows, in SQL.
+        rows_read: rows that came from the source so far.
+        bytes: length of their CSV.
+    """
+
+    rows = sql.Identifier("pg_temp", "stage")
+    _ranges = sql.Identifier("pg_temp", "stage_ranges")
+
+    def __init__(self, source: Source, target: Target, table: Table) -> None:
+        self._source = source
+        self._target = target
+        self._table = table
+        self.rows_read = 0
+        self.bytes = 0
+
+    def prepare(self) -> None:
+        """An empty stage, shaped like the raw table."""
+        with self._target.transaction() as cursor:
+            self.drop(cursor)
+            raw = self._target.name(self._table.name)
+            cursor.run(sql.SQL("create temp table stage (like {})").format(raw))
+            cursor.run(
+                sql.SQL("alter table {} drop column {}").format(
+                    self.rows, sql.Identifier(LOADED_AT)
+                )
+            )
+
+    def drop(self, cursor: Cursor) -> None:
+        """Remove what is staged."""
+        cursor.run("drop table if exists pg_temp.stage, pg_temp.stage_keys, pg_temp.stage_ranges")
+
+    def copy(
+        self,
+        cursor: Cursor,
+        into: sql.Composable,
+        condition: Condition = EVERYTHING,
+        *,
+        columns: tuple[Column, ...] | None = None,
+        freeze: bool = False,
+    ) -> None:
+        """Append rows of the source that match `condition` to `into`."""
+        columns = self._table.columns if columns is None else columns
+        chunks = self._source.stream(self._table, columns, *condition)
+        rows, size = cursor.copy(into, [c.name for c in columns], chunks, freeze=freeze)
+        self.rows_read += rows
+        self.bytes += size
+
+    def read(self, conditions: Iterable[Condition] = (EVERYTHING,)) -> None:
+        """Stage the rows that match any of `conditions`, which must not overlap."""
+        with self._target.transaction() as cursor:
+            for condition in conditions:
+                self.copy(cursor, self.rows, condition)
+            cursor.run("analyze pg_temp.stage")
+
+    def conditions(self, ranges: Ranges) -> Iterator[Condition]:
+        """What to ask the source for, a few of `ranges` at once."""
+        if ranges is None:
+            yield EVERYTHING
+            return
+        key = quoted(self._table.primary_key[0])
+        for start in range(0, len(ranges), _RANGES_PER_READ):
+            part = ranges[start : start + _RANGES_PER_READ]
+            within = " OR ".join([f"{key} BETWEEN %s AND %s"] * len(part))
+            yield f"WHERE {within}", [bound for pair in part for bound in pair]
+
+    def list_ranges(self, cursor: Cursor, ranges: Ranges) -> None:
+        """Make `within` possible in this transaction and later."""
+        if ranges is not None:
+            cursor.run("create temp table stage_ranges (low bigint, high bigint)")
+            cursor.run(
+                "insert into pg_temp.stage_ranges select * from unnest(%s::bigint[], %s::bigint[])",
+                [[low for low, _ in ranges], [high for _, high in ranges]],
+            )
+
+    def raw_within(self, ranges: Ranges) -> sql.Composable:
+        """SQL for the raw rows that `list_ranges` has named, as something to select `r.*` from."""
+        raw = sql.SQL("{} as r").format(self._target.name(self._table.name))
+        if ranges is None:
+            return raw
+        return sql.SQL("{} as g inner join {} on r.{} between g.low and g.high").format(
+            self._ranges, raw, sql.Identifier(self._table.primary_key[0])
+        )
+
+    def same_key(self, left: str, right: str) -> sql.Composable:
+        """SQL: the rows behind two aliases have one key."""
+        return sql.SQL(" and ").join(
+            sql.SQL("{} = {}").format(sql.Identifier(left, k), sql.Identifier(right, k))
+            for k in self._table.primary_key
+        )
