@@ -15,6 +15,16 @@ use crate::image::{BaseName, find_base};
 
 const LIMIT: Duration = Duration::from_secs(120);
 
+/// What the servers are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Postgres keeps what is committed in memory, as far as it likes.
+    Tests,
+    /// Defaults, commits on the disk before Postgres says so, as at night; and no way
+    /// to the internet, so that no tool waits for its maker's.
+    Benchmark,
+}
+
 /// The two servers; dropping it removes them with their data.
 #[derive(Debug)]
 pub(crate) struct Throwaway<'a> {
@@ -26,7 +36,7 @@ pub(crate) struct Throwaway<'a> {
 
 impl<'a> Throwaway<'a> {
     /// Starts both and waits until they answer over TCP.
-    pub(crate) fn start(context: &'a Context) -> Result<Self> {
+    pub(crate) fn start(context: &'a Context, purpose: Purpose) -> Result<Self> {
         let deploy = context.deploy()?;
         let engine = context.engine()?;
         let mut random = [0; 12];
@@ -40,16 +50,23 @@ impl<'a> Throwaway<'a> {
         };
         context.machine.keep_secret([servers.password.as_str()]);
         let (docker, name, sh) = (&servers.docker, &servers.name, context.machine.sh());
+        let internal: &[&str] = match purpose {
+            Purpose::Tests => &[],
+            Purpose::Benchmark => &["--internal"],
+        };
         context.machine.run(&Step::new(
             "make a network for test databases",
-            cmd!(sh, "{docker} network create {name}"),
+            cmd!(sh, "{docker} network create {internal...} {name}"),
         ))?;
         for (base, service, variable, tail) in [
             (
                 BaseName::Postgres,
                 "postgres",
                 "POSTGRES_PASSWORD",
-                &["-c", "fsync=off"][..],
+                match purpose {
+                    Purpose::Tests => &["-c", "fsync=off"][..],
+                    Purpose::Benchmark => &[],
+                },
             ),
             (
                 BaseName::Mysql,
@@ -96,7 +113,7 @@ impl<'a> Throwaway<'a> {
         );
         let (program, rest) = command.split_first().unwrap_or((&"true", &[]));
         image
-            .run(context, what, program)
+            .run(context, &format!("pass {what}"), program)
             .args(["--network", self.name.as_str()])
             .args([
                 "--env",
@@ -131,6 +148,49 @@ impl<'a> Throwaway<'a> {
             .secret("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", metadata)
     }
 
+    /// A container of an image beside the servers, which waits to be told what to do; see
+    /// [`Client`]. Passwords come to it as `secrets` say.
+    pub(crate) fn client(
+        &'a self,
+        context: &Context,
+        image: &TestImage,
+        settings: &[(&str, &str)],
+        secrets: &[&str],
+    ) -> Result<Client<'a>> {
+        let container = format!("{}-client", self.name);
+        let mut step = image
+            .run(context, "start a client of both databases", "sleep")
+            .args(["--detach", "--network", &self.name, "--name", &container])
+            .args(["--tmpfs", "/run/bench:mode=1777"]);
+        for (name, value) in settings {
+            step = step.args(["--env", &format!("{name}={value}")]);
+        }
+        for name in secrets {
+            step = step
+                .args(["--env", name])
+                .secret(*name, self.password.as_str());
+        }
+        let client = Client {
+            servers: self,
+            container,
+        };
+        self.machine
+            .run(&step.args([image.reference(), "infinity"]))?;
+        Ok(client)
+    }
+
+    /// What a script says in a server's container.
+    pub(crate) fn inside(&self, service: &str, script: &str) -> Result<String> {
+        let (docker, container) = (&self.docker, format!("{}-{service}", self.name));
+        self.machine.read(&Step::new(
+            format!("look into the throwaway {service}"),
+            cmd!(
+                self.machine.sh(),
+                "{docker} exec {container} sh -c {script}"
+            ),
+        ))
+    }
+
     fn wait(&self, service: &str, question: &str) -> Result<()> {
         let (docker, container) = (&self.docker, format!("{}-{service}", self.name));
         let ask = Step::new(
@@ -151,6 +211,41 @@ impl<'a> Throwaway<'a> {
             }
             thread::sleep(Duration::from_millis(300));
         }
+    }
+}
+
+/// A container with the network of both servers; gone when dropped.
+#[derive(Debug)]
+pub(crate) struct Client<'a> {
+    servers: &'a Throwaway<'a>,
+    container: String,
+}
+
+impl Client<'_> {
+    /// A command in it, at the root of the checkout.
+    pub(crate) fn step(&self, what: &str, command: &[&str]) -> Step {
+        let (docker, container) = (&self.servers.docker, &self.container);
+        Step::new(
+            what,
+            cmd!(
+                self.servers.machine.sh(),
+                "{docker} exec {container} {command...}"
+            ),
+        )
+    }
+}
+
+impl Drop for Client<'_> {
+    fn drop(&mut self) {
+        let (docker, container) = (&self.servers.docker, &self.container);
+        let remove = Step::new(
+            "remove a client of both databases",
+            cmd!(
+                self.servers.machine.sh(),
+                "{docker} rm --force --volumes {container}"
+            ),
+        );
+        self.servers.machine.run(&remove).ok();
     }
 }
 
