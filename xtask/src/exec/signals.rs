@@ -106,7 +106,8 @@ impl Drop for LastWord {
 
 /// Does something when it is dropped, or when Ctrl-C ends the command before.
 #[must_use]
-pub(super) struct AtEnd(usize);
+#[derive(Debug)]
+pub(crate) struct AtEnd(usize);
 
 impl AtEnd {
     pub(super) fn of(deed: impl FnOnce() + Send + 'static) -> Self {

@@ -10,7 +10,7 @@ use xshell::cmd;
 
 use super::TestImage;
 use crate::context::Context;
-use crate::exec::{Machine, Step};
+use crate::exec::{AtEnd, Machine, Step};
 use crate::image::{BaseName, find_base};
 
 const LIMIT: Duration = Duration::from_secs(120);
@@ -25,13 +25,14 @@ pub(crate) enum Purpose {
     Benchmark,
 }
 
-/// The two servers; dropping it removes them with their data.
+/// The two servers; dropping it removes them with their data, as Ctrl-C does.
 #[derive(Debug)]
 pub(crate) struct Throwaway<'a> {
     machine: &'a Machine,
     docker: PathBuf,
     name: String,
     password: String,
+    _removed: AtEnd,
 }
 
 impl<'a> Throwaway<'a> {
@@ -42,14 +43,28 @@ impl<'a> Throwaway<'a> {
         let mut random = [0; 12];
         getrandom::fill(&mut random)
             .map_err(|error| anyhow::anyhow!("failed to read random bytes: {error}"))?;
+        let (docker, sh) = (engine.docker().clone(), context.machine.sh());
+        let name = format!("dental-test-{}", std::process::id());
+        let containers = ["client", "postgres", "mysql"].map(|one| format!("{name}-{one}"));
+        let removed = context.machine.at_end(vec![
+            Step::new(
+                "remove the throwaway databases",
+                cmd!(sh, "{docker} rm --force --volumes {containers...}"),
+            ),
+            Step::new(
+                "remove the test network",
+                cmd!(sh, "{docker} network rm {name}"),
+            ),
+        ]);
         let servers = Self {
             machine: &context.machine,
-            docker: engine.docker().clone(),
-            name: format!("dental-test-{}", std::process::id()),
+            docker,
+            name,
             password: HEXLOWER.encode(&random),
+            _removed: removed,
         };
         context.machine.keep_secret([servers.password.as_str()]);
-        let (docker, name, sh) = (&servers.docker, &servers.name, context.machine.sh());
+        let (docker, name) = (&servers.docker, &servers.name);
         let internal: &[&str] = match purpose {
             Purpose::Tests => &[],
             Purpose::Benchmark => &["--internal"],
@@ -170,13 +185,12 @@ impl<'a> Throwaway<'a> {
                 .args(["--env", name])
                 .secret(*name, self.password.as_str());
         }
-        let client = Client {
-            servers: self,
-            container,
-        };
         self.machine
             .run(&step.args([image.reference(), "infinity"]))?;
-        Ok(client)
+        Ok(Client {
+            servers: self,
+            container,
+        })
     }
 
     /// What a script says in a server's container.
@@ -214,7 +228,7 @@ impl<'a> Throwaway<'a> {
     }
 }
 
-/// A container with the network of both servers; gone when dropped.
+/// A container with the network of both servers; gone with them.
 #[derive(Debug)]
 pub(crate) struct Client<'a> {
     servers: &'a Throwaway<'a>,
@@ -232,38 +246,5 @@ impl Client<'_> {
                 "{docker} exec {container} {command...}"
             ),
         )
-    }
-}
-
-impl Drop for Client<'_> {
-    fn drop(&mut self) {
-        let (docker, container) = (&self.servers.docker, &self.container);
-        let remove = Step::new(
-            "remove a client of both databases",
-            cmd!(
-                self.servers.machine.sh(),
-                "{docker} rm --force --volumes {container}"
-            ),
-        );
-        self.servers.machine.run(&remove).ok();
-    }
-}
-
-impl Drop for Throwaway<'_> {
-    fn drop(&mut self) {
-        let (docker, sh, name) = (&self.docker, self.machine.sh(), &self.name);
-        for service in ["postgres", "mysql"] {
-            let container = format!("{name}-{service}");
-            let remove = Step::new(
-                "remove a throwaway database",
-                cmd!(sh, "{docker} rm --force --volumes {container}"),
-            );
-            self.machine.run(&remove).ok();
-        }
-        let remove = Step::new(
-            "remove the test network",
-            cmd!(sh, "{docker} network rm {name}"),
-        );
-        self.machine.run(&remove).ok();
     }
 }
