@@ -139,6 +139,8 @@ impl<'a> Bench<'a> {
             self.asked(&format!("measure {what}"), "measure.py", &arguments)?;
         let after = self.servers_cpu()?;
         let said = self.context.machine.redact(&measured.said);
+        let took = format!("  {what}: {:.2} s by itself", measured.seconds);
+        self.context.term.verbose(&took);
         Ok(Run {
             seconds: measured.seconds,
             client_cpu: measured.cpu,

@@ -113,16 +113,29 @@ pub(super) fn rows(context: &Context, args: &cli::BenchEtl, runs: usize) -> Resu
     ] {
         let contenders = only.contenders(set, &names, &copiers);
         if !contenders.is_empty() {
-            rows.extend(side_by_side(&bench, tables, contenders, runs)?);
+            let done = side_by_side(&bench, tables, contenders, runs, &mut rows);
+            or_told(set, done, &mut rows);
         }
     }
     if only.wants("increment") {
-        rows.push(increment(&bench, runs)?);
+        let done = increment(&bench, runs, &mut rows);
+        or_told("increment", done, &mut rows);
     }
     if only.wants("whole clinic") {
-        whole(&bench, &copiers, runs, &mut rows)?;
+        let done = whole(&bench, &copiers, runs, &mut rows);
+        or_told("whole clinic", done, &mut rows);
     }
     Ok(rows)
+}
+
+/// What was measured before is worth an hour: it is not given up for what failed.
+fn or_told(what: &str, done: Result<()>, rows: &mut Vec<Row>) {
+    if let Err(error) = done {
+        let why = format!("{error:#}");
+        let mut row = Row::of(what, 0, Vec::new(), String::new());
+        row.not_measured = why.lines().next().map(str::to_owned);
+        rows.push(row);
+    }
 }
 
 /// What a person asked for.
@@ -173,7 +186,8 @@ fn side_by_side(
     tables: &[&str],
     mut contenders: Vec<Contender>,
     runs: usize,
-) -> Result<Vec<Row>> {
+    rows: &mut Vec<Row>,
+) -> Result<()> {
     let there = bench.rows("source", tables)?;
     for turn in 0..runs {
         for at in 0..contenders.len() {
@@ -192,14 +206,12 @@ fn side_by_side(
             one.runs.push(run);
         }
     }
-    let rows = there.values().flatten().sum();
+    let all = there.values().flatten().sum();
     let floor = contenders
         .first()
         .map(|one| median_of(&one.runs, |run| run.seconds));
-    Ok(contenders
-        .into_iter()
-        .map(|one| one.row(rows, floor, runs))
-        .collect())
+    rows.extend(contenders.into_iter().map(|one| one.row(all, floor, runs)));
+    Ok(())
 }
 
 /// Whether it is worth another run: one that is slow or wrong tells no more by many.
@@ -249,7 +261,7 @@ impl Contender {
 }
 
 /// A hundredth of a table's rows is changed, others each time.
-fn increment(bench: &Bench<'_>, runs: usize) -> Result<Row> {
+fn increment(bench: &Bench<'_>, runs: usize, rows: &mut Vec<Row>) -> Result<()> {
     let term = &bench.context.term;
     let what = format!("increment, 1 % of {CHANGED}");
     term.task("increment: all of it first", || {
@@ -268,9 +280,10 @@ fn increment(bench: &Bench<'_>, runs: usize) -> Result<Row> {
         })?;
         all.push(run);
     }
-    let rows = bench.rows("source", &[CHANGED])?.values().flatten().sum();
+    let there = bench.rows("source", &[CHANGED])?;
     let note = format!("{} rows changed", grouped(changed));
-    Ok(Row::of(what, rows, all, note))
+    rows.push(Row::of(what, there.values().flatten().sum(), all, note));
+    Ok(())
 }
 
 /// All tables, from nothing, then with nothing to do, then after a day.
