@@ -182,7 +182,8 @@ def touch(cursor: Cursor, table: str, percent: float) -> int:
     cursor.execute(f"select max(`{stamp}`) > current_timestamp - interval 1 day from `{table}`")
     if cursor.fetchone()[0]:
         cursor.execute(
-            f"update `{table}` set `{stamp}` = timestamp '2024-01-01 00:00:00' + interval `{key}` second"
+            f"update `{table}` set `{stamp}` = timestamp '2024-01-01 00:00:00'"
+            f" + interval `{key}` % 1000000 second"
             f" where `{stamp}` > current_timestamp - interval 1 day"
         )
     cursor.execute(
