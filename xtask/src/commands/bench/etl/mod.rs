@@ -36,6 +36,8 @@ const OF_ONE: [&str; 5] = [FLOOR, "ours", "pgloader", "sling", "dlt"];
 /// From so many times the floor on, a copier runs only [`FEW`] times.
 const SLOW: f64 = 3.0;
 const FEW: usize = 2;
+/// Characters of what a copier says where it failed; JSON has more.
+const MOST_WORDS: usize = 140;
 
 /// One run of a copier.
 #[derive(Debug, Clone, Serialize)]
@@ -191,7 +193,7 @@ fn side_by_side(
     let there = bench.rows("source", tables)?;
     for turn in 0..runs {
         for at in 0..contenders.len() {
-            let floor = contenders[0].runs.first().map(|run| run.seconds);
+            let floor = right(&contenders[0].runs);
             let one = &mut contenders[at];
             if one.copier.missing.is_some() || !again(&one.runs, floor, turn) {
                 continue;
@@ -207,11 +209,15 @@ fn side_by_side(
         }
     }
     let all = there.values().flatten().sum();
-    let floor = contenders
-        .first()
-        .map(|one| median_of(&one.runs, |run| run.seconds));
+    let floor = contenders.first().and_then(|one| right(&one.runs));
     rows.extend(contenders.into_iter().map(|one| one.row(all, floor, runs)));
     Ok(())
+}
+
+/// Seconds of runs that count: a copy that lacks rows is no measure of another.
+fn right(runs: &[Run]) -> Option<f64> {
+    let all = !runs.is_empty() && runs.iter().all(|run| run.wrong.is_none());
+    all.then(|| median_of(runs, |run| run.seconds))
 }
 
 /// Whether it is worth another run: one that is slow or wrong tells no more by many.
@@ -252,10 +258,8 @@ impl Contender {
         };
         let mut row = Row::of(self.what, rows, self.runs, note);
         row.not_measured = self.copier.missing;
-        let measured = self.name != FLOOR && row.seconds > 0.0;
-        row.times_the_floor = floor
-            .filter(|floor| measured && *floor > 0.0)
-            .map(|floor| row.seconds / floor);
+        let own = right(&row.runs).filter(|_| self.name != FLOOR);
+        row.times_the_floor = own.zip(floor).map(|(own, floor)| own / floor);
         row
     }
 }
@@ -398,9 +402,8 @@ pub(super) fn figures(rows: &[Row]) -> Vec<Figure> {
 fn told(row: &Row) -> String {
     let mut words = Vec::new();
     if let Some(wrong) = row.wrong() {
-        let last = wrong.said.lines().rfind(|line| !line.trim().is_empty());
         words.push(format!("WRONG: {}", wrong.what));
-        words.extend(last.map(|line| format!("its last words: {}", line.trim())));
+        words.extend(last_words(&wrong.said).map(|said| format!("it says: {said}")));
     }
     if let Some(times) = row.times_the_floor {
         words.push(format!("{times:.2} x the floor"));
@@ -410,6 +413,21 @@ fn told(row: &Row) -> String {
         words.push(row.note.clone());
     }
     words.join(", ")
+}
+
+/// The last line about an error, or the last: as much of it as fits beside a figure.
+fn last_words(said: &str) -> Option<String> {
+    let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty());
+    let error = |mark: &&str| lines().rfind(|line| line.contains(mark));
+    // As Postgres and pgloader spell it, Go, and Python's drivers; not a table's heading.
+    let found = ["ERROR", "rror:", ".errors."].iter().find_map(error);
+    let line = found.or_else(|| lines().next_back())?;
+    // `ESC [ 31 m` is a colour.
+    let mut pieces = line.split('\u{1b}');
+    let first = pieces.next().unwrap_or_default();
+    let rest = pieces.map(|piece| piece.split_once('m').map_or(piece, |(_, rest)| rest));
+    let plain: String = std::iter::once(first).chain(rest).collect();
+    Some(plain.chars().take(MOST_WORDS).collect())
 }
 
 /// 1234567 as 1,234,567.
@@ -444,7 +462,7 @@ mod tests {
     fn wrong(what: &str) -> Option<Wrong> {
         Some(Wrong {
             what: what.to_owned(),
-            said: "INFO a\nERROR b\n\n".to_owned(),
+            said: "INFO a\n\u{1b}[31mERROR b\nTotal 0\n\n".to_owned(),
         })
     }
 
@@ -481,6 +499,29 @@ mod tests {
             ..run(0.1)
         };
         assert!(!again(&[wrong], Some(1.0), 1));
+    }
+
+    #[test]
+    fn only_right_copies_are_compared() {
+        let contender = |runs| Contender {
+            name: "sling",
+            what: "one table, sling".to_owned(),
+            copier: Copier::default(),
+            runs,
+        };
+        assert_eq!(right(&[]), None);
+        let row = contender(vec![run(3.0), run(5.0)]).row(9, right(&[run(2.0)]), 2);
+        assert_eq!(told(&row), "2.00 x the floor, 9 rows");
+        let bad = Run {
+            wrong: wrong("a is not there"),
+            ..run(0.1)
+        };
+        let row = contender(vec![run(3.0)]).row(9, right(&[bad]), 2);
+        assert_eq!(row.times_the_floor, None);
+        let said = "x.errors.Y: z\ntable errors rows\n";
+        assert_eq!(last_words(said).unwrap(), "x.errors.Y: z");
+        assert_eq!(last_words(" \n"), None);
+        assert_eq!(last_words("a\nb\n").unwrap(), "b");
     }
 
     #[test]
@@ -524,8 +565,7 @@ mod tests {
         let row = contender.row(1_234_567, Some(2.0), 5);
         assert_eq!(
             told(&row),
-            "WRONG: a has 0 of 9 rows, its last words: ERROR b, 1.50 x the floor, \
-             1,234,567 rows, 1 run"
+            "WRONG: a has 0 of 9 rows, it says: ERROR b, 1,234,567 rows, 1 run"
         );
         let figures = figures(&[row]);
         assert_eq!(figures.len(), 3);
