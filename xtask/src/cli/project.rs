@@ -30,19 +30,32 @@ pub(crate) enum Suite {
 pub(crate) struct Bench {
     #[command(subcommand)]
     pub(crate) command: BenchCommand,
-    /// How often what takes less than a second is measured
-    #[arg(long, default_value_t = 11, global = true)]
-    pub(crate) runs: usize,
+    /// How often what is quick is measured; by default 11 times, with `etl` 5
+    #[arg(long, global = true)]
+    pub(crate) runs: Option<usize>,
     /// Print every run as JSON on standard output
     #[arg(long, global = true)]
     pub(crate) json: bool,
 }
 
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub(crate) enum BenchCommand {
     /// Hash, no-op build, cold build against pip, one changed requirement, push
     Image,
     /// A deploy with nothing to do, one changed line, an image by each transport, the
     /// way back; on a whole machine in a container, reached by a real ssh
     Deploy,
+    /// The loader against the floor (mariadb piped into COPY), pgloader, sling and dlt, on
+    /// servers of its own with the defaults of both; increments; a whole clinic
+    Etl(BenchEtl),
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct BenchEtl {
+    /// How large the clinic is: 1 has 20 million rows
+    #[arg(long, default_value_t = 1.0)]
+    pub(crate) scale: f64,
+    /// Only what has this in its name, and the floor that it is compared with
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) only: Option<String>,
 }

@@ -10,7 +10,7 @@ use crate::engine::{Engine, Image};
 use crate::error::Failure;
 use crate::exec::{Step, plural};
 use crate::image::{self, BaseName, BuildFacts, LABEL_INPUTS, LABEL_RECIPE};
-use crate::testing::TestImage;
+use crate::testing::{RIVALS, TESTS, TestImage};
 
 pub(crate) fn run(context: &Context, args: &cli::DryRun) -> Result<()> {
     let deploy = context.deploy()?;
@@ -51,14 +51,17 @@ pub(crate) fn run(context: &Context, args: &cli::DryRun) -> Result<()> {
     context.term.task(&done, || context.machine.run(&step))
 }
 
-/// The names of this tree's own image, test image and bases.
+/// The names of this tree's own image, of those on top of it, and of its bases.
 fn kept(
     context: &Context,
     engine: &Engine<'_>,
     deploy: &Deploy,
     facts: &BuildFacts,
 ) -> Result<Vec<String>> {
-    let mut kept = vec![facts.image(), TestImage::of(context, facts)?.0];
+    let mut kept = vec![facts.image()];
+    for recipe in [TESTS, RIVALS] {
+        kept.push(TestImage::of(context, facts, recipe)?.0);
+    }
     for name in BaseName::ALL {
         let base = image::find_base(engine, &context.workspace, &deploy.bases, name)?;
         kept.extend(base.map(|base| base.reference));

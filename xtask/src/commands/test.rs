@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::error::Failure;
 use crate::exec::{Step, millis, plural};
 use crate::image::{self, BaseName};
-use crate::testing::{Host, TestImage, Throwaway};
+use crate::testing::{Host, Purpose, TESTS, TestImage, Throwaway};
 
 /// The test that makes them all.
 const EVERY_FAULT: &str = "every_fault";
@@ -109,7 +109,7 @@ fn images(context: &Context) -> Result<TestImage> {
     let engine = context.engine()?;
     let bases = [BaseName::Airflow, BaseName::Postgres, BaseName::Mysql];
     let facts = build::ensure(context, &engine, &deploy, &bases, false)?;
-    TestImage::ensure(context, &engine, &facts)
+    TestImage::ensure(context, &engine, &facts, TESTS)
 }
 
 /// What runs in the image, with the same Python and packages as at night.
@@ -160,7 +160,7 @@ fn python(context: &Context, image: &TestImage, report: &mut Report<'_>) {
     }
     let mut databases = None;
     report.ground("throwaway databases", || {
-        databases = Some(Throwaway::start(context)?);
+        databases = Some(Throwaway::start(context, Purpose::Tests)?);
         Ok(())
     });
     let Some(databases) = databases else { return };

@@ -221,6 +221,26 @@ impl Machine {
         })
     }
 
+    /// Runs steps on this machine when the guard is dropped, or when Ctrl-C ends the
+    /// command before; whether they succeed or not.
+    pub(crate) fn at_end(&self, steps: Vec<Step>) -> AtEnd {
+        let term = self.term.clone();
+        AtEnd::of(move || {
+            for step in steps {
+                term.verbose(&format!("$ {}", step.line()));
+                // In a group of its own: another Ctrl-C does not reach it.
+                let run = step
+                    .command()
+                    .stdin(Stdio::null())
+                    .stdout(Stdio::null())
+                    .stderr(Stdio::null())
+                    .process_group(0)
+                    .status();
+                run.ok();
+            }
+        })
+    }
+
     /// Standard output of a step that must succeed, without its last newline.
     pub(crate) fn read(&self, step: &Step) -> Result<String> {
         let captured = self.capture(step)?;

@@ -54,9 +54,13 @@ pub(crate) fn forward_interrupts() -> anyhow::Result<()> {
         }
         MET.fetch_add(1, Ordering::SeqCst);
         if ends {
-            let left = AT_END.lock().map(|mut all| std::mem::take(&mut *all));
-            for (_, deed) in left.into_iter().flatten() {
-                deed();
+            // Held to the exit: the command that was interrupted waits for it where it
+            // drops what has a deed, and does not end this process in the middle of one.
+            let mut left = AT_END.lock();
+            if let Ok(left) = &mut left {
+                for (_, deed) in left.drain(..) {
+                    deed();
+                }
             }
             std::process::exit(INTERRUPTED.into());
         }
@@ -106,7 +110,8 @@ impl Drop for LastWord {
 
 /// Does something when it is dropped, or when Ctrl-C ends the command before.
 #[must_use]
-pub(super) struct AtEnd(usize);
+#[derive(Debug)]
+pub(crate) struct AtEnd(usize);
 
 impl AtEnd {
     pub(super) fn of(deed: impl FnOnce() + Send + 'static) -> Self {

@@ -13,7 +13,7 @@ use crate::error::Failure;
 use crate::exec::{Machine, Step};
 use crate::image::{InputKind, named};
 
-/// All that travels; tests stay at home.
+/// All that travels; tests and the benchmark stay at home.
 pub(crate) const ROOTS: [&str; 11] = [
     "airflow/bootstrap",
     "airflow/dags",
@@ -72,12 +72,15 @@ impl Code {
     pub(crate) fn of(machine: &Machine, root: &Path) -> Result<Self> {
         let sh = machine.sh();
         // Those of dbt are the night's own.
-        let tests = [":(exclude,glob)etl_pipeline/**/tests/**"];
+        let at_home = [
+            ":(exclude,glob)etl_pipeline/**/tests/**",
+            ":(exclude)etl_pipeline/bench",
+        ];
         let step = Step::new(
             "list the code",
             cmd!(
                 sh,
-                "git ls-files -z --cached --others --exclude-standard -- {ROOTS...} {tests...}"
+                "git ls-files -z --cached --others --exclude-standard -- {ROOTS...} {at_home...}"
             ),
         );
         let captured = machine.capture(&step)?;
@@ -241,6 +244,7 @@ mod tests {
             ("airflow/dags/a dag.py", "a"),
             ("airflow/dags/b.py", "b"),
             ("airflow/tests/test_a.py", "t"),
+            ("etl_pipeline/bench/measure.py", "b"),
             ("etl_pipeline/etl_pipeline/tests/t.py", "t"),
             ("dbt_dental_models/tests/generic/t.sql", "t"),
             ("etl_pipeline/etl_pipeline/run.sh", "r"),
@@ -279,6 +283,7 @@ mod tests {
             "README.md",
             ".git",
             "airflow/tests",
+            "etl_pipeline/bench",
             "etl_pipeline/etl_pipeline/tests",
         ] {
             let path = at(root.path(), path);

@@ -10,46 +10,78 @@ use xshell::cmd;
 
 use super::TestImage;
 use crate::context::Context;
-use crate::exec::{Machine, Step};
+use crate::exec::{AtEnd, Machine, Step};
 use crate::image::{BaseName, find_base};
 
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// The two servers; dropping it removes them with their data.
+/// What the servers are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Postgres keeps what is committed in memory, as far as it likes.
+    Tests,
+    /// Defaults, commits on the disk before Postgres says so, as at night; and no way
+    /// to the internet, so that no tool waits for its maker's.
+    Benchmark,
+}
+
+/// The two servers; dropping it removes them with their data, as Ctrl-C does.
 #[derive(Debug)]
 pub(crate) struct Throwaway<'a> {
     machine: &'a Machine,
     docker: PathBuf,
     name: String,
     password: String,
+    _removed: AtEnd,
 }
 
 impl<'a> Throwaway<'a> {
     /// Starts both and waits until they answer over TCP.
-    pub(crate) fn start(context: &'a Context) -> Result<Self> {
+    pub(crate) fn start(context: &'a Context, purpose: Purpose) -> Result<Self> {
         let deploy = context.deploy()?;
         let engine = context.engine()?;
         let mut random = [0; 12];
         getrandom::fill(&mut random)
             .map_err(|error| anyhow::anyhow!("failed to read random bytes: {error}"))?;
+        let (docker, sh) = (engine.docker().clone(), context.machine.sh());
+        let name = format!("dental-test-{}", std::process::id());
+        let containers = ["client", "postgres", "mysql"].map(|one| format!("{name}-{one}"));
+        let removed = context.machine.at_end(vec![
+            Step::new(
+                "remove the throwaway databases",
+                cmd!(sh, "{docker} rm --force --volumes {containers...}"),
+            ),
+            Step::new(
+                "remove the test network",
+                cmd!(sh, "{docker} network rm {name}"),
+            ),
+        ]);
         let servers = Self {
             machine: &context.machine,
-            docker: engine.docker().clone(),
-            name: format!("dental-test-{}", std::process::id()),
+            docker,
+            name,
             password: HEXLOWER.encode(&random),
+            _removed: removed,
         };
         context.machine.keep_secret([servers.password.as_str()]);
-        let (docker, name, sh) = (&servers.docker, &servers.name, context.machine.sh());
+        let (docker, name) = (&servers.docker, &servers.name);
+        let internal: &[&str] = match purpose {
+            Purpose::Tests => &[],
+            Purpose::Benchmark => &["--internal"],
+        };
         context.machine.run(&Step::new(
             "make a network for test databases",
-            cmd!(sh, "{docker} network create {name}"),
+            cmd!(sh, "{docker} network create {internal...} {name}"),
         ))?;
         for (base, service, variable, tail) in [
             (
                 BaseName::Postgres,
                 "postgres",
                 "POSTGRES_PASSWORD",
-                &["-c", "fsync=off"][..],
+                match purpose {
+                    Purpose::Tests => &["-c", "fsync=off"][..],
+                    Purpose::Benchmark => &[],
+                },
             ),
             (
                 BaseName::Mysql,
@@ -96,7 +128,7 @@ impl<'a> Throwaway<'a> {
         );
         let (program, rest) = command.split_first().unwrap_or((&"true", &[]));
         image
-            .run(context, what, program)
+            .run(context, &format!("pass {what}"), program)
             .args(["--network", self.name.as_str()])
             .args([
                 "--env",
@@ -131,6 +163,48 @@ impl<'a> Throwaway<'a> {
             .secret("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", metadata)
     }
 
+    /// A container of an image beside the servers, which waits to be told what to do; see
+    /// [`Client`]. Passwords come to it as `secrets` say.
+    pub(crate) fn client(
+        &'a self,
+        context: &Context,
+        image: &TestImage,
+        settings: &[(&str, &str)],
+        secrets: &[&str],
+    ) -> Result<Client<'a>> {
+        let container = format!("{}-client", self.name);
+        let mut step = image
+            .run(context, "start a client of both databases", "sleep")
+            .args(["--detach", "--network", &self.name, "--name", &container])
+            .args(["--tmpfs", "/run/bench:mode=1777"]);
+        for (name, value) in settings {
+            step = step.args(["--env", &format!("{name}={value}")]);
+        }
+        for name in secrets {
+            step = step
+                .args(["--env", name])
+                .secret(*name, self.password.as_str());
+        }
+        self.machine
+            .run(&step.args([image.reference(), "infinity"]))?;
+        Ok(Client {
+            servers: self,
+            container,
+        })
+    }
+
+    /// What a script says in a server's container.
+    pub(crate) fn inside(&self, service: &str, script: &str) -> Result<String> {
+        let (docker, container) = (&self.docker, format!("{}-{service}", self.name));
+        self.machine.read(&Step::new(
+            format!("look into the throwaway {service}"),
+            cmd!(
+                self.machine.sh(),
+                "{docker} exec {container} sh -c {script}"
+            ),
+        ))
+    }
+
     fn wait(&self, service: &str, question: &str) -> Result<()> {
         let (docker, container) = (&self.docker, format!("{}-{service}", self.name));
         let ask = Step::new(
@@ -154,21 +228,23 @@ impl<'a> Throwaway<'a> {
     }
 }
 
-impl Drop for Throwaway<'_> {
-    fn drop(&mut self) {
-        let (docker, sh, name) = (&self.docker, self.machine.sh(), &self.name);
-        for service in ["postgres", "mysql"] {
-            let container = format!("{name}-{service}");
-            let remove = Step::new(
-                "remove a throwaway database",
-                cmd!(sh, "{docker} rm --force --volumes {container}"),
-            );
-            self.machine.run(&remove).ok();
-        }
-        let remove = Step::new(
-            "remove the test network",
-            cmd!(sh, "{docker} network rm {name}"),
-        );
-        self.machine.run(&remove).ok();
+/// A container with the network of both servers; gone with them.
+#[derive(Debug)]
+pub(crate) struct Client<'a> {
+    servers: &'a Throwaway<'a>,
+    container: String,
+}
+
+impl Client<'_> {
+    /// A command in it, at the root of the checkout.
+    pub(crate) fn step(&self, what: &str, command: &[&str]) -> Step {
+        let (docker, container) = (&self.servers.docker, &self.container);
+        Step::new(
+            what,
+            cmd!(
+                self.servers.machine.sh(),
+                "{docker} exec {container} {command...}"
+            ),
+        )
     }
 }

@@ -1,4 +1,4 @@
-//! The Airflow image plus pytest, ruff and sqlfluff.
+//! The Airflow image plus what tests and benchmarks need.
 
 use anyhow::Result;
 use xshell::cmd;
@@ -9,16 +9,39 @@ use crate::engine::Engine;
 use crate::exec::Step;
 use crate::image::{BuildFacts, Fingerprint, files_fingerprint};
 
-const DOCKERFILE: &str = "airflow/tests/Dockerfile";
-const INPUTS: [&str; 3] = [
-    DOCKERFILE,
-    "airflow/tests/Dockerfile.dockerignore",
-    "requirements-dev.lock",
-];
+/// What stands on the Airflow image, and where it is written down.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Recipe {
+    /// What it is for: a part of the image's name.
+    kind: &'static str,
+    dockerfile: &'static str,
+    inputs: &'static [&'static str],
+}
+
+/// pytest, ruff and sqlfluff.
+pub(crate) const TESTS: Recipe = Recipe {
+    kind: "test",
+    dockerfile: "airflow/tests/Dockerfile",
+    inputs: &[
+        "airflow/tests/Dockerfile",
+        "airflow/tests/Dockerfile.dockerignore",
+        "requirements-dev.lock",
+    ],
+};
+/// The copiers that the loader is measured against.
+pub(crate) const RIVALS: Recipe = Recipe {
+    kind: "bench",
+    dockerfile: "etl_pipeline/bench/Dockerfile",
+    inputs: &[
+        "etl_pipeline/bench/Dockerfile",
+        "etl_pipeline/bench/Dockerfile.dockerignore",
+        "etl_pipeline/bench/requirements.lock",
+    ],
+};
 /// Where the checkout is mounted, read-only: the container's project root.
 const ROOT: &str = "/opt/airflow/dbt_dental_clinic";
 
-/// An image that can run the Python tests of this tree.
+/// An image that can run the Python of this tree beside its tools.
 #[derive(Debug)]
 pub(crate) struct TestImage {
     docker: std::path::PathBuf,
@@ -31,35 +54,45 @@ impl TestImage {
         context: &Context,
         engine: &Engine<'_>,
         facts: &BuildFacts,
+        recipe: Recipe,
     ) -> Result<Self> {
         let base = facts.image();
-        let (reference, inputs) = Self::of(context, facts)?;
+        let (reference, inputs) = Self::of(context, facts, recipe)?;
         let image = Self {
             docker: engine.docker().clone(),
             reference,
         };
         if engine.image(&image.reference)?.is_none() {
-            context.machine.show(&image.build(engine, &base, &inputs))?;
+            let build = image.build(engine, &base, recipe, &inputs);
+            context.machine.show(&build)?;
         }
         Ok(image)
     }
 
-    /// The name of this tree's test image, and the hash in it.
-    pub(crate) fn of(context: &Context, facts: &BuildFacts) -> Result<(String, Fingerprint)> {
-        let base = facts.image();
-        let inputs = files_fingerprint(context.workspace.root(), &INPUTS, &[("base", &base)])?;
-        Ok((format!("{}-test:{}", facts.name, inputs.tag()), inputs))
+    /// The name of this tree's image of a recipe, and the hash in it.
+    pub(crate) fn of(
+        context: &Context,
+        facts: &BuildFacts,
+        recipe: Recipe,
+    ) -> Result<(String, Fingerprint)> {
+        let (base, kind) = (facts.image(), recipe.kind);
+        let root = context.workspace.root();
+        let inputs = files_fingerprint(root, recipe.inputs, &[("base", &base)])?;
+        Ok((format!("{}-{kind}:{}", facts.name, inputs.tag()), inputs))
     }
 
-    fn build(&self, engine: &Engine<'_>, base: &str, inputs: &Fingerprint) -> Step {
+    fn build(&self, engine: &Engine<'_>, base: &str, recipe: Recipe, inputs: &Fingerprint) -> Step {
+        let Recipe {
+            kind, dockerfile, ..
+        } = recipe;
         let (docker, reference) = (&self.docker, &self.reference);
         let argument = format!("BASE_IMAGE={base}");
-        let label = format!("dental.image.test={inputs}");
+        let label = format!("dental.image.{kind}={inputs}");
         let mut step = Step::new(
-            "build the test image",
+            format!("build the {kind} image"),
             cmd!(
                 engine.sh(),
-                "{docker} build --file {DOCKERFILE} --tag {reference} --label {label} --build-arg {argument}"
+                "{docker} build --file {dockerfile} --tag {reference} --label {label} --build-arg {argument}"
             ),
         )
         .env("DOCKER_BUILDKIT", "1");
@@ -77,7 +110,7 @@ impl TestImage {
         let docker = &self.docker;
         let mount = format!("{}:{ROOT}:ro", context.workspace.root().display());
         Step::new(
-            format!("pass {what}"),
+            what,
             cmd!(
                 context.machine.sh(),
                 "{docker} run --rm --init --volume {mount} --workdir {ROOT} --entrypoint {program}
@@ -92,7 +125,7 @@ impl TestImage {
     /// Runs a command on the checkout, with no network.
     pub(crate) fn alone(&self, context: &Context, what: &str, command: &[&str]) -> Step {
         let (program, rest) = command.split_first().unwrap_or((&"true", &[]));
-        self.run(context, what, program)
+        self.run(context, &format!("pass {what}"), program)
             .args(["--network", "none", self.reference.as_str()])
             .args(rest.iter().copied())
     }

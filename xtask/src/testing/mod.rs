@@ -7,8 +7,8 @@ mod image;
 mod registry;
 mod remote;
 
-pub(crate) use databases::Throwaway;
+pub(crate) use databases::{Client, Purpose, Throwaway};
 pub(crate) use host::Host;
-pub(crate) use image::TestImage;
+pub(crate) use image::{RIVALS, TESTS, TestImage};
 pub(crate) use registry::Registry;
 pub(crate) use remote::{NAME, Remote};

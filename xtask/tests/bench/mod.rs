@@ -63,6 +63,9 @@ impl Bench {
             "audit.toml",
             "airflow/tests/Dockerfile",
             "airflow/tests/Dockerfile.dockerignore",
+            "etl_pipeline/bench/Dockerfile",
+            "etl_pipeline/bench/Dockerfile.dockerignore",
+            "etl_pipeline/bench/requirements.lock",
         ] {
             copy(&repository.join(name), &root.path().join("tree").join(name));
         }

@@ -1,7 +1,9 @@
 //! `bench`: the figures that the docs quote, measured on this machine.
 
 mod deploy;
+mod etl;
 
+use std::borrow::Cow;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -35,10 +37,10 @@ const TAGS: [&str; 5] = [
 /// One row of the table.
 #[derive(Debug, Serialize)]
 pub(super) struct Figure {
-    what: &'static str,
+    what: Cow<'static, str>,
     /// Median of the runs.
     value: f64,
-    /// `s`, `bytes`, or nothing for a plain number.
+    /// `s`, `bytes`, nothing for a plain number, `none` where there is no value.
     unit: &'static str,
     /// Each run.
     runs: Vec<f64>,
@@ -47,9 +49,17 @@ pub(super) struct Figure {
 }
 
 pub(crate) fn run(context: &Context, args: &cli::Bench) -> Result<()> {
-    let figures = match args.command {
-        cli::BenchCommand::Image => image_figures(context, args.runs.max(1))?,
-        cli::BenchCommand::Deploy => deploy::figures(context, args.runs.max(1))?,
+    let runs = |usual: usize| args.runs.unwrap_or(usual).max(1);
+    let figures = match &args.command {
+        cli::BenchCommand::Image => image_figures(context, runs(11))?,
+        cli::BenchCommand::Deploy => deploy::figures(context, runs(11))?,
+        cli::BenchCommand::Etl(own) => {
+            let rows = etl::rows(context, own, runs(5))?;
+            if args.json {
+                return print_json(&rows);
+            }
+            etl::figures(&rows)
+        }
     };
     if args.json {
         return print_json(&figures);
@@ -63,6 +73,7 @@ fn row(figure: &Figure) -> String {
         "s" => millis(Duration::from_secs_f64(figure.value)),
         "bytes" if figure.value < 1e6 => format!("{:.1} kB", figure.value / 1e3),
         "" => format!("{:.0}", figure.value),
+        "none" => "–".to_owned(),
         _ => format!("{:.2} MB", figure.value / 1e6),
     };
     format!("{:<44} {value:>12}  {}", figure.what, figure.note)
@@ -79,19 +90,19 @@ pub(super) fn median(runs: &[f64]) -> f64 {
     }
 }
 
-pub(super) fn seconds(what: &'static str, runs: Vec<f64>, note: String) -> Figure {
+pub(super) fn seconds(what: impl Into<Cow<'static, str>>, runs: Vec<f64>, note: String) -> Figure {
     figure(what, "s", runs, note)
 }
 
 /// The median of the runs.
 pub(super) fn figure(
-    what: &'static str,
+    what: impl Into<Cow<'static, str>>,
     unit: &'static str,
     runs: Vec<f64>,
     note: String,
 ) -> Figure {
     Figure {
-        what,
+        what: what.into(),
         value: median(&runs),
         unit,
         runs,
@@ -103,7 +114,7 @@ pub(super) fn figure(
     clippy::cast_precision_loss,
     reason = "sizes of images are far below 2^52"
 )]
-pub(super) fn bytes(what: &'static str, values: &[u64], note: String) -> Figure {
+pub(super) fn bytes(what: impl Into<Cow<'static, str>>, values: &[u64], note: String) -> Figure {
     let runs = values.iter().map(|value| *value as f64);
     figure(what, "bytes", runs.collect(), note)
 }
