@@ -6,10 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from bench import copiers, data, measure
+from bench import copiers, measure
 from bench.copiers import COPIERS, Servers
-
-from opendental_demo.schema import statements, tables
 
 SERVERS = Servers("mysql", "root", "hush-a", "opendental", "postgres", "me", "hush-b", "target")
 
@@ -63,14 +61,3 @@ def test_the_floors_table_takes_what_mariadb_prints() -> None:
         'create table raw."paysplit" ("PayNum" bigint, "Largest" numeric(20,0),'
         ' "IsSplit" integer, "Amount" double precision, "DatePay" text, "Note" text)'
     )
-
-
-def test_the_stand_in_has_a_value_for_every_column() -> None:
-    made = dict(data.parts(statement)[::2] for statement in (*statements(), *data.MORE))
-    assert set(data.ROWS) <= set(made)
-    assert set(tables()) <= set(made)
-    for statement in data.MORE:
-        name, key, columns = data.parts(statement)
-        assert key in columns, name
-        for column, definition in columns.items():
-            assert data.value(column, definition, key, column in data.LONG), (name, column)

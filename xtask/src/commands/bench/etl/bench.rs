@@ -79,18 +79,42 @@ impl<'a> Bench<'a> {
         })
     }
 
-    /// Fills the source. A stand-in for `python -m opendental_demo load --profile
-    /// clinic --scale`: to be that as soon as it is there.
+    /// Fills the source with a whole clinic; a fixed seed, the same rows each time.
     pub(super) fn fill(&self, scale: f64) -> Result<()> {
-        self.asked::<u64>("fill the source", "data.py", &["fill", &scale.to_string()])
-            .map(drop)
+        self.asked::<u64>("make a database", "data.py", &["create"])?;
+        let scale = scale.to_string();
+        self.demo(&[
+            "load",
+            "--profile",
+            "clinic",
+            "--seed",
+            "1",
+            "--scale",
+            &scale,
+        ])
     }
 
-    /// A hundredth of everything changes. A stand-in for `python -m opendental_demo
-    /// advance --percent 1`.
+    /// A hundredth of the rows of all tables that a practice works on changes.
     pub(super) fn advance(&self) -> Result<()> {
-        self.asked::<u64>("change the source", "data.py", &["advance", "1"])
-            .map(drop)
+        self.demo(&["advance", "--percent", "1"])
+    }
+
+    fn demo(&self, arguments: &[&str]) -> Result<()> {
+        let command = [&["python", "-m", "opendental_demo"], arguments].concat();
+        let step = self
+            .client
+            .step(&format!("{} the clinic", arguments[0]), &command);
+        self.context.machine.run(&step)
+    }
+
+    /// Repeats a table's rows until it has `rows`.
+    pub(super) fn grow(&self, table: &str, rows: u64) -> Result<()> {
+        self.asked::<u64>(
+            "grow a table",
+            "data.py",
+            &["grow", table, &rows.to_string()],
+        )
+        .map(drop)
     }
 
     /// A hundredth of a table's rows changes; how many that are.
