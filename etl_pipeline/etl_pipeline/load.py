@@ -72,6 +72,7 @@ class _Load:
         self.raw = target.name(plan.table.name)
         self.columns = [c.name for c in plan.table.columns]
         self.started = time.monotonic()
+        source.longest_read = 0.0
         self.started_at = datetime.now(UTC)
         self.stage = Stage(source, target, plan.table)
         self.new_stamp: str | None = None
@@ -338,6 +339,7 @@ class _Load:
             bytes=self.stage.bytes,
             seconds=round(time.monotonic() - self.started, 3),
             watermark=stamp,
+            longest_read=round(self.source.longest_read, 3),
         )
         record_table(cursor, self.run_id, result, self.started_at)
         return result

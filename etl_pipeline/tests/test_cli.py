@@ -58,6 +58,7 @@ def test_run_json(small: Databases) -> None:
     assert done.returncode == 0
     result = json.loads(done.stdout)
     assert isinstance(result["tables"][0].pop("seconds"), float)
+    assert isinstance(result["tables"][0].pop("longest_read"), float)
     assert result == {
         "run_id": "r7",
         "ok": True,
