@@ -12,7 +12,6 @@ from etl_pipeline.target import Target
 from etl_pipeline.tracking import TableResult
 from etl_pipeline.verify import OK_OUTCOMES
 
-
 # Seconds from which on a practice could have noticed that a table was being read.
 _NOTABLE_READ = 0.5
 
