@@ -171,7 +171,7 @@ def test_network_that_stalls(databases: Databases, side: str) -> None:
     """Silence in the middle of a table, then all goes on: the run succeeds."""
     fill(databases)
     with proxy_of(databases, side) as proxy:
-        fault = proxy.arm(Fault(data_way(side), lambda _: time.sleep(1.5), at_byte=150_000))
+        fault = proxy.arm(Fault(data_way(side), lambda _: time.sleep(0.7), at_byte=150_000))
         outcome = attempt(wired(databases, side, proxy))
         assert fault.fired.is_set()
         assert (outcome.error, outcome.failed) == (None, {})
