@@ -6,13 +6,19 @@ Nothing here repeats a value of a row. Database drivers put values into their me
 
 from __future__ import annotations
 
+import functools
 import re
 import traceback
+from collections.abc import Callable
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import psycopg2
 import psycopg2.errorcodes
 import pymysql
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class PipelineError(Exception):
@@ -77,6 +83,19 @@ def describe(error: BaseException) -> PipelineError:
     if isinstance(error, psycopg2.Error):
         return PipelineError(*_describe_analytics(error))
     return PipelineError(f"unexpected {type(error).__name__}{_place(error)}")
+
+
+def described(function: Callable[P, R]) -> Callable[P, R]:
+    """A function whose failures are all `PipelineError`s, whatever a driver raises inside."""
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except (psycopg2.Error, pymysql.MySQLError, OSError) as error:
+            raise describe(error) from None
+
+    return call
 
 
 def _place(error: BaseException) -> str:

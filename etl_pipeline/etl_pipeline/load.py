@@ -318,7 +318,11 @@ class _Load:
         )
 
     def _largest_stamp(self, cursor: Cursor, where: sql.Composable) -> str | None:
-        """The largest stamp that was read, never a clock of ours; never below the known one."""
+        """The largest stamp that was read, never below the known one, never in the future.
+
+        By the source's clock: one row that was stamped while its clock was ahead would hide all
+        later changes until then.
+        """
         if self.table.stamp is None:
             return None
         value = cursor.rows(
@@ -327,7 +331,10 @@ class _Load:
             )
         )[0][0]
         # ISO text of one length sorts as time does.
-        return max(filter(None, [value, self.known and self.known.value]), default=None)
+        value = max(filter(None, [value, self.known and self.known.value]), default=None)
+        if value is None or self.table.facts is None:
+            return value
+        return min(value, f"{self.table.facts.as_of:%Y-%m-%d %H:%M:%S.%f}")
 
     def _record(self, cursor: Cursor, written: int, rows: int, stamp: str | None) -> TableResult:
         name = self.table.name

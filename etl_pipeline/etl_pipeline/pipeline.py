@@ -14,7 +14,7 @@ from etl_pipeline import plan as planning
 from etl_pipeline import report as reporting
 from etl_pipeline import running, tracking
 from etl_pipeline import verify as verifying
-from etl_pipeline.errors import PipelineError, describe
+from etl_pipeline.errors import PipelineError, describe, described
 from etl_pipeline.plan import TablePlan
 from etl_pipeline.report import RunReport, Status
 from etl_pipeline.settings import Settings
@@ -126,6 +126,7 @@ def validate(settings: Settings) -> Validation:
     return check(settings).required()
 
 
+@described
 def observe_plan(
     settings: Settings, *, tables: Sequence[str] | None = None, full: bool = False
 ) -> tuple[TablePlan, ...]:
@@ -138,6 +139,7 @@ def observe_plan(
         return _plan(source, target, tables, full)
 
 
+@described
 def run(
     settings: Settings,
     *,
@@ -186,45 +188,42 @@ def run(
         return RunResult(run_id, results)
 
 
+@described
 def verify(settings: Settings, *, run_id: str) -> Verification:
     """Compare every loadable table with the source, and keep the outcome with the run.
 
     Raises:
         PipelineError: a database cannot be reached.
     """
-    try:
-        with Source(settings.source) as source, Target(settings.analytics) as target:
-            target.prepare()
-            began_at = target.rows("select clock_timestamp()")[0][0]
-            known = tracking.knowledge(target)
-            raw = target.raw_tables()
-            checks = []
-            for item in _plan(source, target, None, False):
-                name = item.table.name
-                if item.action == "excluded":
-                    continue
-                if name not in raw or item.new_columns or item.widened or item.action == "blocked":
-                    checks.append(verifying.TableCheck(name, "missing", 0, 0))
-                    continue
-                state, mark = known.states.get(name), known.watermarks.get(name)
-                proved = item.action == "unchanged" and state is not None and state.verified
-                check = verifying.recount(target, item.table, state) if proved and state else None
-                if check is None:
-                    check = verifying.check_table(
-                        source, target, item.table, mark, state, known.today
-                    )
-                    tracking.save_check(target, name, proved=check.outcome == "match")
-                if not check.ok:
-                    # The next run reads all of it: what was believed of it has been proved wrong.
-                    tracking.forget(target, name)
-                checks.append(check)
-            verification = Verification(run_id, tuple(checks))
-            tracking.save_verification(target, run_id, verification.to_dict(), began_at)
-            return verification
-    except (psycopg2.Error, pymysql.MySQLError) as error:
-        raise describe(error) from None
+    with Source(settings.source) as source, Target(settings.analytics) as target:
+        target.prepare()
+        began_at = target.rows("select clock_timestamp()")[0][0]
+        known = tracking.knowledge(target)
+        raw = target.raw_tables()
+        checks = []
+        for item in _plan(source, target, None, False):
+            name = item.table.name
+            if item.action == "excluded":
+                continue
+            if name not in raw or item.new_columns or item.widened or item.action == "blocked":
+                checks.append(verifying.TableCheck(name, "missing", 0, 0))
+                continue
+            state, mark = known.states.get(name), known.watermarks.get(name)
+            proved = item.action == "unchanged" and state is not None and state.verified
+            check = verifying.recount(target, item.table, state) if proved and state else None
+            if check is None:
+                check = verifying.check_table(source, target, item.table, mark, state, known.today)
+                tracking.save_check(target, name, proved=check.outcome == "match")
+            if not check.ok:
+                # The next run reads all of it: what was believed of it has been proved wrong.
+                tracking.forget(target, name)
+            checks.append(check)
+        verification = Verification(run_id, tuple(checks))
+        tracking.save_verification(target, run_id, verification.to_dict(), began_at)
+        return verification
 
 
+@described
 def report(settings: Settings, *, run_id: str) -> RunReport:
     """The run as recorded.
 
@@ -236,6 +235,7 @@ def report(settings: Settings, *, run_id: str) -> RunReport:
         return reporting.read_report(target, run_id)
 
 
+@described
 def status(settings: Settings) -> Status:
     """The last run and how fresh each table is."""
     with Target(settings.analytics) as target:
@@ -245,6 +245,7 @@ def status(settings: Settings) -> Status:
         return reporting.read_status(target)
 
 
+@described
 def last_run_id(settings: Settings) -> str | None:
     with Target(settings.analytics) as target:
         return reporting.last_run_id(target) if target.prepared() else None

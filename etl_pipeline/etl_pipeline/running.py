@@ -43,8 +43,8 @@ def load_tables(
 
     Args:
         connections: tables that are read at once, each over one connection to either side.
-        until: aware; then the source is left at once. What is loaded stays; a table in hand, and
-            each that was not begun, has failed for this run, and the next one begins with it.
+        until: aware; then the source is left at once. What is loaded stays; a table that is being
+            read, and each that was not begun, has failed, and the next run begins with it.
         done: told of each result as it comes, one at a time, from a worker's thread.
 
     Raises:
@@ -133,7 +133,9 @@ class _Crew:
                 f"the window closed at {at:%H:%M %Z}", "the next run begins with what is left"
             )
             for connection in self.open:
-                connection.abort()
+                # What is read already may still be merged: that costs the source nothing.
+                if isinstance(connection, Source):
+                    connection.abort()
 
     def _leave_rest(self, target: Target) -> None:
         while self.closed is not None and (plan := self._next()) is not None:

@@ -8,6 +8,8 @@ exclusive lock, held for the moment of ALTER TABLE and given up if it is not had
 from __future__ import annotations
 
 import contextlib
+import os
+import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -165,9 +167,15 @@ class Target:
             self.connection.close()
 
     def abort(self) -> None:
-        """End whatever another thread is doing over this connection; it gets an error."""
-        with contextlib.suppress(psycopg2.Error):
-            self.connection.cancel()
+        """End whatever another thread is doing over this connection; it gets an error.
+
+        Not by `cancel`, which asks over a new connection, and holds all threads until it is had.
+        """
+        with (
+            contextlib.suppress(psycopg2.Error, OSError, ValueError),
+            socket.socket(fileno=os.dup(self.connection.fileno())) as same,
+        ):
+            same.shutdown(socket.SHUT_RDWR)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Cursor]:

@@ -95,14 +95,14 @@ def test_a_window_that_is_over_leaves_the_source_alone(several: Databases) -> No
 
 
 def test_a_window_that_closes_meanwhile_keeps_what_is_loaded(several: Databases) -> None:
-    """A table that waits for a lock is in hand when the window closes."""
+    """A table that somebody has locked is being read when the window closes."""
     several.run("first", tables=["t3"])
-    several.on_source("UPDATE t3 SET note = 'new' WHERE id = 1")
-    with several.analytics.cursor() as cursor:
-        cursor.execute("begin; lock table raw.t3 in share mode")
-        until = datetime.now(UTC) + timedelta(seconds=3)
+    several.on_source("UPDATE t3 SET note = 'new' WHERE id = 1", "LOCK TABLES t3 WRITE")
+    until = datetime.now(UTC) + timedelta(seconds=3)
+    try:
         results = several.run("second", connections=2, until=until)
-        cursor.execute("commit")
+    finally:
+        several.on_source("UNLOCK TABLES")
     assert [name for name, result in results.items() if not result.ok] == ["t3"]
     assert "the window closed" in str(results["t3"].error)
     assert counts(several) == ALL
