@@ -241,7 +241,6 @@ class _Load:
     def _merge(self) -> TableResult:
         with self.target.transaction() as cursor:
             self._choose_joins(cursor)
-            self.stage.list_ranges(cursor, self.ranges)
             written = self._delete(cursor) + self._update(cursor) + self._insert(cursor)
             # Counted, not reckoned from what was there before: a person may have changed raw.
             rows = cursor.rows(sql.SQL("select count(*) from {}").format(self.raw))[0][0]
@@ -266,18 +265,14 @@ class _Load:
 
     def _delete(self, cursor: Cursor) -> int:
         """Remove what the source no longer has."""
-        if self.ranges == []:
-            return 0
         gone = sql.SQL("not exists (select 1 from {} as k where {})").format(
             self.present, self.stage.same_key("k", "r")
         )
-        if self.ranges is None:
-            return cursor.run(sql.SQL("delete from {} as r where {}").format(self.raw, gone))
-        # By ctid: a join to the table itself reads the rows of a range by their index.
-        return cursor.run(
-            sql.SQL("delete from {} where ctid in (select r.ctid from {} where {})").format(
-                self.raw, self.stage.raw_within(self.ranges), gone
+        return sum(
+            cursor.run(
+                sql.SQL("delete from {} as r where {} and {}").format(self.raw, within, gone)
             )
+            for within in self.stage.raw_within(self.ranges)
         )
 
     def _update(self, cursor: Cursor) -> int:

@@ -30,7 +30,6 @@ class Stage:
     """
 
     rows = sql.Identifier("pg_temp", "stage")
-    _ranges = sql.Identifier("pg_temp", "stage_ranges")
 
     def __init__(self, source: Source, target: Target, table: Table) -> None:
         self._source = source
@@ -53,7 +52,7 @@ class Stage:
 
     def drop(self, cursor: Cursor) -> None:
         """Remove what is staged."""
-        cursor.run("drop table if exists pg_temp.stage, pg_temp.stage_keys, pg_temp.stage_ranges")
+        cursor.run("drop table if exists pg_temp.stage, pg_temp.stage_keys")
 
     def copy(
         self,
@@ -89,23 +88,23 @@ class Stage:
             within = " OR ".join([f"{key} BETWEEN %s AND %s"] * len(part))
             yield f"WHERE {within}", [bound for pair in part for bound in pair]
 
-    def list_ranges(self, cursor: Cursor, ranges: Ranges) -> None:
-        """Make `within` possible in this transaction and later."""
-        if ranges is not None:
-            cursor.run("create temp table stage_ranges (low bigint, high bigint)")
-            cursor.run(
-                "insert into pg_temp.stage_ranges select * from unnest(%s::bigint[], %s::bigint[])",
-                [[low for low, _ in ranges], [high for _, high in ranges]],
-            )
+    def raw_within(self, ranges: Ranges) -> Iterator[sql.Composable]:
+        """SQL conditions on the raw rows `r` whose keys lie in `ranges`, a few of them each.
 
-    def raw_within(self, ranges: Ranges) -> sql.Composable:
-        """SQL for the raw rows that `list_ranges` has named, as something to select `r.*` from."""
-        raw = sql.SQL("{} as r").format(self._target.name(self._table.name))
+        As constants, for which Postgres estimates well: a join with a table of ranges made it
+        compare every row with every range.
+        """
         if ranges is None:
-            return raw
-        return sql.SQL("{} as g inner join {} on r.{} between g.low and g.high").format(
-            self._ranges, raw, sql.Identifier(self._table.primary_key[0])
-        )
+            yield sql.SQL("true")
+            return
+        key = sql.Identifier("r", self._table.primary_key[0])
+        for start in range(0, len(ranges), _RANGES_PER_READ):
+            yield sql.SQL("({})").format(
+                sql.SQL(" or ").join(
+                    sql.SQL("{} between {} and {}").format(key, sql.Literal(low), sql.Literal(high))
+                    for low, high in ranges[start : start + _RANGES_PER_READ]
+                )
+            )
 
     def same_key(self, left: str, right: str) -> sql.Composable:
         """SQL: the rows behind two aliases have one key."""

@@ -26,6 +26,8 @@ from etl_pipeline.types import Column, quoted
 
 # Cells that are shown per table: enough to see the pattern.
 _EXAMPLES = 5
+# With more of them than this, all rows are compared.
+_RANGES = 1000
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,8 @@ class _Check:
         if not suspect:
             return TableCheck(self.table.name, "match", there.rows, raw.rows)
         ranges = None if width is None else digests.ranges(suspect, width)
+        if ranges is not None and len(ranges) > _RANGES:
+            ranges = None
         return self._compare(ranges, there.rows, raw.rows)
 
     def _compare(self, ranges: Ranges, source_rows: int, raw_rows: int) -> TableCheck:
@@ -172,7 +176,6 @@ class _Check:
         stage.prepare()
         stage.read(stage.conditions(ranges))
         with self.target.transaction() as cursor:
-            stage.list_ranges(cursor, ranges)
             missing, extra, old, *cells = cursor.rows(self._counts(ranges))[0]
             wrong = [(c, n) for c, n in zip(self._values, cells, strict=True) if n]
             examples = self._examples(cursor, ranges, [c for c, _ in wrong])
@@ -253,8 +256,11 @@ class _Check:
 
     def _pairs(self, ranges: Ranges) -> sql.Composable:
         """Every suspect row of either side, `r` or `s`, with its counterpart."""
-        return sql.SQL("(select r.* from {}) as r full join {} as s on {}").format(
-            self.stage.raw_within(ranges), self.stage.rows, self.stage.same_key("r", "s")
+        return sql.SQL("(select r.* from {} as r where {}) as r full join {} as s on {}").format(
+            self.target.name(self.table.name),
+            sql.SQL(" or ").join(self.stage.raw_within(ranges)),
+            self.stage.rows,
+            self.stage.same_key("r", "s"),
         )
 
     @property
