@@ -26,13 +26,19 @@ A first look:
   %(prog)s run                   load all: changed rows where a stamp tells, else all
   %(prog)s verify                does raw agree with the source?
   %(prog)s status                how fresh is raw?
-  %(prog)s schema diff           what did the vendor's last update change?
+  %(prog)s schema diff           what changed at the source since the last run?
 
 Databases and passwords come from OPENDENTAL_SOURCE_* and POSTGRES_ANALYTICS_* (.env.template).
 Exit status: 0 done, 1 failed, 2 usage or settings.
 """
 
 _SCHEMA_EPILOG = """\
+A look after the vendor's update, before the night comes:
+  %(prog)s diff                       which tables and columns changed, which dbt models read them?
+  %(prog)s diff --exit-code           the same for a script: exit 1 on changes (or an error)
+  %(prog)s refresh                    keep it as seen, write tables.yml: stamps, keys, sizes, types
+  %(prog)s history                    when did that column come?
+
 Every run keeps the schema when it is another than the last, and names what changed in its report.
 Changes name the dbt models that read what changed, where DBT_PROJECT_DIR names the project.
 What a person decides about a table goes to overrides.yml (ETL_OVERRIDES), see its example.
@@ -119,11 +125,13 @@ def _add_schema(subparsers: Any) -> None:  # noqa: ANN401 - argparse does not na
         return sub
 
     compared = command(
-        "diff", _schema_diff, "what differs from the schema that was kept last; changes nothing"
+        "diff", _schema_diff, "show what changed since the schema was kept last; changes nothing"
     )
-    compared.add_argument("--exit-code", action="store_true", help="exit 1 where something differs")
+    compared.add_argument("--exit-code", action="store_true", help="exit 1 where something changed")
     refreshed = command(
-        "refresh", _schema_refresh, "the same, then keep the schema and write the file of tables"
+        "refresh",
+        _schema_refresh,
+        "show what changed, keep the schema and write the file of tables",
     )
     refreshed.add_argument(
         "--file",
@@ -133,7 +141,7 @@ def _add_schema(subparsers: Any) -> None:  # noqa: ANN401 - argparse does not na
         help="where to write strategy, stamp, key, size and columns of each table"
         " (default tables.yml)",
     )
-    past = command("history", _schema_history, "the schemas that were kept, the newest first")
+    past = command("history", _schema_history, "show the schemas that were kept, the newest first")
     past.add_argument("--limit", type=int, default=10, metavar="N", help="how many (default 10)")
 
 

@@ -117,6 +117,8 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"{key.value} stands there twice", key.start_mark
@@ -167,9 +169,11 @@ class _Entry:
             self._wrong("columns: has to be a mapping such as {Note: exclude}")
             return ()
         for name, what in value.items():
-            if what != "exclude":
+            if not isinstance(name, str):
+                self._wrong(f"columns: {name}: a column's name has to be quoted here")
+            elif what != "exclude":
                 self._wrong(f"columns: {name}: can only be exclude")
-        return tuple(str(name) for name in value)
+        return tuple(name for name in value if isinstance(name, str))
 
     def _flags(self, entry: Mapping[Any, Any]) -> tuple[str, ...]:
         value = entry.get("flags", [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -271,8 +272,11 @@ def _run_tables(
         tables = source.tables()
         for change in schemas.keep(target, tables, source.opendental_version(), run_id):
             log(f"schema: {change.text}")
+    wished = overrides.read(settings.overrides)
+    for name in wished.unknown(tables):
+        log(f"warning: {settings.overrides}: {name}: the source has no such table")
     plans = planning.plan(
-        overrides.read(settings.overrides).applied(tables),
+        wished.applied(tables),
         target.raw_tables(),
         known,
         only=only,
@@ -328,15 +332,18 @@ def _overrides(settings: Settings, tables: Sequence[Table]) -> list[Finding]:
         read.applied(tables)
     except PipelineError as error:
         return [_finding(error)]
-    path = settings.overrides
-    return [
-        Finding(
-            "warning",
-            f"{path}: {name}: the source has no such table",
-            "remove it, if the table is gone for good",
+    found = []
+    for name in read.unknown(tables):
+        # A misspelt one would be copied although a person has said otherwise.
+        like = difflib.get_close_matches(name, [t.name for t in tables], n=1)
+        found.append(
+            Finding(
+                "warning",
+                f"{settings.overrides}: {name}: the source has no such table",
+                f"is it {like[0]}?" if like else "remove it, if the table is gone for good",
+            )
         )
-        for name in read.unknown(tables)
-    ]
+    return found
 
 
 def _no_select(tables: Sequence[str], settings: Settings) -> Finding:

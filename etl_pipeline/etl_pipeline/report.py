@@ -12,6 +12,9 @@ from etl_pipeline.target import Target
 from etl_pipeline.tracking import TableResult
 from etl_pipeline.verify import OK_OUTCOMES
 
+# A new server may spell the type of every column in another way.
+_CHANGES_SHOWN = 40
+
 
 @dataclass(frozen=True)
 class RunReport:
@@ -57,7 +60,9 @@ class RunReport:
         lines = [f"run {self.run_id}: {self.status}{took} ({self.environment})"]
         if self.error:
             lines.append(f"error: {self.error}")
-        lines += [f"schema: {change}" for change in self.schema_changes]
+        lines += [f"schema: {change}" for change in self.schema_changes[:_CHANGES_SHOWN]]
+        if (more := len(self.schema_changes) - _CHANGES_SHOWN) > 0:
+            lines.append(f"schema: {more} more: `{commands.etl('schema history --limit 1')}`")
         rows = [("table", "strategy", "read", "written", "seconds")]
         rows += [
             (t.table, t.strategy, f"{t.rows_read:,}", f"{t.rows_written:,}", f"{t.seconds:.2f}")

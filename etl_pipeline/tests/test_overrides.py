@@ -84,6 +84,10 @@ def test_the_file_that_ships_says_nothing_and_its_example_can_be_read(tmp_path: 
         ("visit: 3\n", "visit: it is no mapping of keys"),
         ("1: {strategy: full}\n", "1: a table's name has to be quoted here"),
         (
+            "visit: {columns: {On: exclude}}\n",
+            "visit: columns: True: a column's name has to be quoted here",
+        ),
+        (
             "visit: {exclude: true, columns: [Note], strategy: fast, stamp: , flags: IsNew, x: 1}\n"
             "recall: {exclude: ' ', columns: {Days: keep}}\n",
             "visit: x: no such key; there are exclude, columns, strategy, stamp, flags;"
@@ -110,6 +114,7 @@ def test_everything_that_is_wrong_is_said_at_once(tmp_path: Path, text: str, tol
     [
         ("visit: {strategy: full\n", ", line 2: expected ',' or '}', but got '<stream end>'"),
         ("visit: {stamp: A}\nvisit: {stamp: B}\n", ", line 2: visit stands there twice"),
+        ("[visit]: {stamp: A}\n", ", line 1: found unhashable key"),
         ("visit: !!python/name:os.system\n", ", line 1: could not determine a constructor for"),
     ],
 )
@@ -177,13 +182,19 @@ loose: {strategy: full}
 
 @pytest.mark.database
 def test_a_table_that_the_source_lacks_is_a_warning(clinic: Databases) -> None:
-    say(clinic, "gone: {strategy: full}\n")
+    say(clinic, "gone: {strategy: full}\nvisits: {exclude: old}\n")
     validation = pipeline.check(clinic.settings)
     assert validation.ok
-    assert [f.message for f in validation.findings if "gone" in f.message] == [
-        f"{clinic.environ['ETL_OVERRIDES']}: gone: the source has no such table"
+    file = clinic.environ["ETL_OVERRIDES"]
+    lacking = [f"{file}: {name}: the source has no such table" for name in ("gone", "visits")]
+    warnings = [f for f in validation.findings if f.level == "warning" and file in f.message]
+    assert [f.message for f in warnings] == lacking
+    assert [f.hint for f in warnings] == [
+        "remove it, if the table is gone for good",
+        "is it visit?",
     ]
     assert clinic.run("r1")["visit"].ok
+    assert [line for line in clinic.log if "warning" in line] == [f"warning: {w}" for w in lacking]
 
 
 @pytest.mark.database

@@ -125,8 +125,24 @@ def test_a_run_keeps_the_schema_and_reports_what_changed(clinic: Databases) -> N
     assert seen == [("r1",), ("r3",)]
     # Again, as a scheduler does after a failure: what the first try has seen stays.
     clinic.on_analytics("update etl.runs set status = 'failed' where run_id = 'r3'")
+    clinic.on_source("DROP TABLE recall")
     clinic.run("r3")
-    assert pipeline.report(clinic.settings, run_id="r3").schema_changes == (change,)
+    report = pipeline.report(clinic.settings, run_id="r3")
+    assert report.schema_changes == (change, "recall is gone")
+
+
+def test_a_report_of_very_many_changes_is_cut(clinic: Databases) -> None:
+    clinic.run("r1")
+    columns = ", ".join(f"ADD Is{n:02} tinyint" for n in range(42))
+    clinic.on_source(f"ALTER TABLE visit {columns}")
+    clinic.run("r2")
+    report = pipeline.report(clinic.settings, run_id="r2")
+    assert len(report.schema_changes) == 42
+    told = [line for line in report.to_text().splitlines() if line.startswith("schema: ")]
+    assert told[39:] == [
+        "schema: visit gains column Is39 tinyint(4)",
+        "schema: 2 more: `python -m etl_pipeline schema history --limit 1`",
+    ]
 
 
 def test_bookkeeping_of_an_older_version_is_added_to(clinic: Databases) -> None:
