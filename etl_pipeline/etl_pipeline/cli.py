@@ -34,10 +34,10 @@ Exit status: 0 done, 1 failed, 2 usage or settings.
 
 _SCHEMA_EPILOG = """\
 A look after the vendor's update, before the night comes:
-  %(prog)s diff                       which tables and columns changed, which dbt models read them?
-  %(prog)s diff --exit-code           the same for a script: exit 1 on changes (or an error)
-  %(prog)s refresh                    keep it as seen, write tables.yml: stamps, keys, sizes, types
-  %(prog)s history                    when did that column come?
+  %(prog)s diff               what changed, and which dbt models read it?
+  %(prog)s diff --exit-code   for a script: exit 1 on changes, or an error
+  %(prog)s refresh            keep it, write tables.yml: stamps, keys, sizes
+  %(prog)s history            when did that column come?
 
 Every run keeps the schema when it is another than the last, and names what changed in its report.
 Changes name the dbt models that read what changed, where DBT_PROJECT_DIR names the project.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from scratch import Databases
 
-from etl_pipeline import pipeline
+from etl_pipeline import pipeline, schemas
 
 pytestmark = pytest.mark.database
 
@@ -238,3 +240,26 @@ def test_a_file_of_a_person_is_not_overwritten(clinic: Databases, tmp_path: Path
     assert done.stderr.startswith(f"error: writing {nowhere}: No such file or directory\n")
     # What could not be told to the end is not kept either.
     assert "no schema is kept yet" in clinic.cli("schema", "diff").stdout
+
+
+def test_two_at_once_keep_one_schema(clinic: Databases, tmp_path: Path) -> None:
+    clinic.run("r1")
+    clinic.on_source("ALTER TABLE visit ADD IsNew tinyint NOT NULL")
+    clinic.on_analytics("begin; lock table etl.schemas in share row exclusive mode")
+    try:
+        with ThreadPoolExecutor(2) as both:
+            asked = [
+                both.submit(schemas.refresh, clinic.settings, tmp_path / f"{n}.yml") for n in "ab"
+            ]
+            waiting = "select count(*) from pg_locks where relation = 'etl.schemas'::regclass"
+            deadline = time.monotonic() + 20
+            while clinic.on_analytics(f"{waiting} and not granted") != [(2,)]:
+                assert time.monotonic() < deadline
+                assert not any(a.done() for a in asked)
+                time.sleep(0.02)
+            clinic.on_analytics("commit")
+            found = [len(a.result().changes) for a in asked]
+    finally:
+        clinic.on_analytics("rollback")
+    assert sorted(found) == [0, 1]
+    assert kept(clinic) == 2
