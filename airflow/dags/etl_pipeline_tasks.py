@@ -152,10 +152,18 @@ def extract_load(**context: Any) -> dict[str, Any]:  # noqa: ANN401
         _settings(),
         run_id=context["run_id"],
         full=context["params"].get("full_refresh") is True,
+        until=_end_of_window(guard),
         guard=guard,
         log=ti.log.info,
     )
     return _leave(context, result, ok=result.ok, failure="not every table was loaded")
+
+
+def _end_of_window(guard: Mapping[str, Any]) -> datetime | None:
+    """When the source has to be left; who was allowed in business hours knows what they do."""
+    if guard["outcome"] != window.Outcome.OPEN.value:
+        return None
+    return datetime.fromisoformat(guard["closes_at"])
 
 
 def verify(**context: Any) -> dict[str, Any]:  # noqa: ANN401

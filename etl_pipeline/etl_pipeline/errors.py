@@ -7,6 +7,8 @@ Nothing here repeats a value of a row. Database drivers put values into their me
 from __future__ import annotations
 
 import re
+import traceback
+from pathlib import Path
 
 import psycopg2
 import psycopg2.errorcodes
@@ -42,6 +44,10 @@ class Busy(PipelineError):
     """Another run holds the lock."""
 
 
+class WindowClosed(PipelineError):
+    """The hours in which the source may be read were over."""
+
+
 # MariaDB/MySQL error number → (what it means, hint). Numbers: mariadb.com/kb "MariaDB Error Codes".
 _SOURCE_ERRORS = {
     1054: ("a column vanished while it was being read", "run again: the schema is read anew"),
@@ -70,7 +76,13 @@ def describe(error: BaseException) -> PipelineError:
         return PipelineError(f"{meaning} (source error {code})", hint)
     if isinstance(error, psycopg2.Error):
         return PipelineError(*_describe_analytics(error))
-    return PipelineError(f"unexpected {type(error).__name__}")
+    return PipelineError(f"unexpected {type(error).__name__}{_place(error)}")
+
+
+def _place(error: BaseException) -> str:
+    """The line that raised: a file's name and a number, the only safe words of a stranger."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f" in {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
 
 
 def _describe_analytics(error: psycopg2.Error) -> tuple[str, str]:

@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 
 from psycopg2 import sql
 
-from etl_pipeline import digests
+from etl_pipeline import digests, views
 from etl_pipeline.digests import Buckets
 from etl_pipeline.plan import TablePlan, Watermark
 from etl_pipeline.source import Source, Table
@@ -72,6 +72,7 @@ class _Load:
         self.raw = target.name(plan.table.name)
         self.columns = [c.name for c in plan.table.columns]
         self.started = time.monotonic()
+        source.longest_read = 0.0
         self.started_at = datetime.now(UTC)
         self.stage = Stage(source, target, plan.table)
         self.new_stamp: str | None = None
@@ -89,8 +90,8 @@ class _Load:
             self._ask_for_buckets()
         if self.plan.create:
             return self._first_load()
-        if self.plan.new_columns:
-            self._add_columns()
+        if self.plan.new_columns or self.plan.widened:
+            self._alter()
         self.stage.prepare()
         if self.plan.action == "incremental":
             self._stage_rows([(f"WHERE {quoted(self.table.stamp or '')} >= %s", [self.plan.since])])
@@ -145,17 +146,25 @@ class _Load:
         self.ranges = digests.ranges(sorted(changed), told.width)
         return True
 
-    def _add_columns(self) -> None:
+    def _alter(self) -> None:
+        """Make raw wide enough for what the source has now; all rows are read after that."""
         with self.target.transaction() as cursor:
             cursor.run("set local lock_timeout = '30s'")
-            for column in self.plan.new_columns:
-                cursor.run(
-                    sql.SQL("alter table {} add column {} {}").format(
-                        self.raw,
-                        sql.Identifier(column.name),
-                        sql.SQL(postgres_type(self.table.name, column)),
-                    )
+            changes = [
+                sql.SQL("add column {} {}").format(
+                    _id(column.name), sql.SQL(postgres_type(self.table.name, column))
                 )
+                for column in self.plan.new_columns
+            ]
+            changes += [
+                sql.SQL("alter column {} type {}").format(_id(column.name), sql.SQL(kind))
+                for column, kind in self.plan.widened
+            ]
+            name = self.raw.as_string(self.target.connection)
+            on_top = views.dependents(cursor, name) if self.plan.widened else ()
+            views.drop(cursor, on_top)
+            cursor.run(sql.SQL("alter table {} {}").format(self.raw, sql.SQL(", ").join(changes)))
+            views.restore(cursor, on_top)
             # A crash from here on must not leave old rows without the new values for ever.
             for kept in ("watermarks", "states", "buckets"):
                 cursor.run(
@@ -347,6 +356,7 @@ class _Load:
             bytes=self.stage.bytes,
             seconds=round(time.monotonic() - self.started, 3),
             watermark=stamp,
+            longest_read=round(self.source.longest_read, 3),
         )
         record_table(cursor, self.run_id, result, self.started_at)
         return result

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from typing import Any
 
 import psycopg2
@@ -147,6 +148,7 @@ def run(
     tables: Sequence[str] | None = None,
     full: bool = False,
     connections: int = running.CONNECTIONS,
+    until: datetime | None = None,
     guard: Mapping[str, Any] | None = None,
     log: Callable[[str], None],
 ) -> RunResult:
@@ -158,6 +160,8 @@ def run(
     Args:
         tables: names; None = all that no rule excludes.
         connections: tables that are read at once.
+        until: when the source has to be left, aware; what is not loaded by then has failed, and is
+            what the next run begins with. None = no end.
         guard: the decision that allowed this run, kept with it.
         log: receives progress lines (counts and names, no values).
 
@@ -170,7 +174,9 @@ def run(
         target.lock()
         done = tracking.start_run(target, run_id, settings.environment, full, guard)
         try:
-            results = _run_tables(settings, target, run_id, tables, full, connections, done, log)
+            results = _run_tables(
+                settings, target, run_id, tables, full, connections, until, done, log
+            )
         except Exception as error:
             safe = describe(error)
             if target.connection.closed == 0:
@@ -200,7 +206,7 @@ def verify(settings: Settings, *, run_id: str) -> Verification:
                 name = item.table.name
                 if item.action == "excluded":
                     continue
-                if name not in raw or item.new_columns or item.action == "blocked":
+                if name not in raw or item.new_columns or item.widened or item.action == "blocked":
                     checks.append(verifying.TableCheck(name, "missing", 0, 0))
                     continue
                 state, mark = known.states.get(name), known.watermarks.get(name)
@@ -264,6 +270,7 @@ def _run_tables(
     only: Sequence[str] | None,
     full: bool,
     connections: int,
+    until: datetime | None,
     loaded: frozenset[str],
     log: Callable[[str], None],
 ) -> tuple[TableResult, ...]:
@@ -301,7 +308,7 @@ def _run_tables(
             done(running.record_failure(target, item, run_id, error))
     loads = [p for p in plans if p.loads]
     running.load_tables(
-        settings, loads, known.watermarks, run_id, connections=connections, done=done
+        settings, loads, known.watermarks, run_id, connections=connections, until=until, done=done
     )
     return tuple(sorted(results, key=lambda r: r.table))
 

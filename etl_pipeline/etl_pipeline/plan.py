@@ -24,6 +24,15 @@ BUCKETS_FROM = 20_000
 # What the server says of its tables is believed for so many nights, then the table is read anyway.
 BELIEVED_NIGHTS = 7
 
+_WIDER = {
+    "smallint": ("integer", "bigint"),
+    "integer": ("bigint",),
+    "real": ("double precision",),
+    "date": ("timestamp without time zone",),
+}
+# Digits of the largest value.
+_DIGITS = {"smallint": 5, "integer": 10, "bigint": 19}
+
 
 @dataclass(frozen=True)
 class Watermark:
@@ -74,6 +83,7 @@ class TablePlan:
         since: for incremental, read rows whose stamp is at or after this (UTC).
         create: the raw table does not exist yet.
         new_columns: columns that the raw table lacks.
+        widened: columns whose type in raw has become too small, with the type that it is to be.
     """
 
     table: Table
@@ -83,6 +93,7 @@ class TablePlan:
     since: str | None = None
     create: bool = False
     new_columns: tuple[Column, ...] = ()
+    widened: tuple[tuple[Column, str], ...] = ()
 
     @property
     def loads(self) -> bool:
@@ -110,6 +121,7 @@ class TablePlan:
             "estimated_rows": self.table.estimated_rows,
             "create": self.create,
             "new_columns": [c.name for c in self.new_columns],
+            "widened": {c.name: kind for c, kind in self.widened},
         }
 
 
@@ -185,10 +197,16 @@ def _plan_table(
     if drift is not None:
         return TablePlan(table, "blocked", *drift)
     new = tuple(c for c in table.columns if c.name not in raw.columns)
-    if new:
+    wider = tuple(
+        (c, types[c.name])
+        for c in table.columns
+        if c.name in raw.columns and raw.columns[c.name] != types[c.name]
+    )
+    if new or wider:
         # ALTER TABLE at the source bumps no stamp, so old rows would never be read again.
-        names = ", ".join(c.name for c in new)
-        return TablePlan(table, "full", f"new column {names}", new_columns=new)
+        reasons = [f"new column {c.name}" for c in new]
+        reasons += [f"{c.name} widened to {kind}" for c, kind in wider]
+        return TablePlan(table, "full", ", ".join(reasons), new_columns=new, widened=wider)
     if full:
         return TablePlan(table, "full", "asked for")
     state = known.states.get(table.name)
@@ -215,6 +233,24 @@ def _unchanged(table: Table, raw: RawTable, state: State, today: date) -> bool:
     return table.facts.text() == state.facts
 
 
+def widens(old: str, new: str) -> bool:
+    """Whether every value of the Postgres type `old` has its place in `new`."""
+    if new in _WIDER.get(old, ()) or new == "text":
+        return True
+    if new.startswith("numeric(") and old in _DIGITS:
+        precision, scale = _numeric(new)
+        return precision - scale >= _DIGITS[old]
+    if old.startswith("numeric(") and new.startswith("numeric("):
+        (precision, scale), (more, finer) = _numeric(old), _numeric(new)
+        return finer >= scale and more - finer >= precision - scale
+    return False
+
+
+def _numeric(kind: str) -> tuple[int, int]:
+    precision, scale = kind.removeprefix("numeric(").removesuffix(")").split(",")
+    return int(precision), int(scale)
+
+
 def _incompatible(
     table: Table, types: Mapping[str, str], raw: RawTable, schema: str
 ) -> tuple[str, str] | None:
@@ -232,7 +268,7 @@ def _incompatible(
                 f'planning table {table.name}: column "{name}" vanished from the source',
                 f'alter table {where} drop column "{name}"; -- after dbt no longer reads it',
             )
-        if types[name] != old:
+        if types[name] != old and not widens(old, types[name]):
             # There is no cast between boolean and smallint.
             using = (
                 f' using "{name}"::int::{types[name]}' if "boolean" in (old, types[name]) else ""

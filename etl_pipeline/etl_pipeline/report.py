@@ -14,6 +14,8 @@ from etl_pipeline.verify import OK_OUTCOMES
 
 # A new server may spell the type of every column in another way.
 _CHANGES_SHOWN = 40
+# Seconds from which on a practice could have noticed that a table was being read.
+_NOTABLE_READ = 0.5
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,10 @@ class RunReport:
         unchanged = sum(1 for t in self.tables if t.strategy == "unchanged")
         if unchanged:
             lines.append(f"unchanged since they were read: {unchanged} tables")
+        longest = max(self.tables, key=lambda t: t.longest_read or 0, default=None)
+        if longest is not None and (longest.longest_read or 0) >= _NOTABLE_READ:
+            read = f"{longest.table}, {longest.longest_read:.1f} s"
+            lines.append(f"longest statement at the source: {read}")
         lines += [f"failed: {t.table}: {t.error}" for t in self.tables if not t.ok]
         if self.verification is not None:
             checks = self.verification["checks"]
@@ -157,7 +163,7 @@ def read_report(target: Target, run_id: str) -> RunReport:
     (name, status, environment, full, started, finished, seconds, error, guard, verified) = head
     tables = target.rows(
         "select table_name, strategy, rows_read, rows_written, rows_after, bytes, seconds,"
-        " watermark, error from etl.tables where run_id = %s order by table_name",
+        " watermark, error, longest_read from etl.tables where run_id = %s order by table_name",
         [run_id],
     )
     return RunReport(

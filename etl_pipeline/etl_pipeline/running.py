@@ -12,12 +12,13 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 
 import psycopg2
 import pymysql
 
 from etl_pipeline import tracking
-from etl_pipeline.errors import PipelineError, describe
+from etl_pipeline.errors import PipelineError, WindowClosed, describe
 from etl_pipeline.load import load_table
 from etl_pipeline.plan import TablePlan, Watermark
 from etl_pipeline.settings import Settings
@@ -35,12 +36,15 @@ def load_tables(
     run_id: str,
     *,
     connections: int = CONNECTIONS,
+    until: datetime | None = None,
     done: Callable[[TableResult], None],
 ) -> tuple[TableResult, ...]:
     """Load what `plans` say, record what failed; results in the order of `plans`.
 
     Args:
         connections: tables that are read at once, each over one connection to either side.
+        until: aware; then the source is left at once. What is loaded stays; a table in hand, and
+            each that was not begun, has failed for this run, and the next one begins with it.
         done: told of each result as it comes, one at a time, from a worker's thread.
 
     Raises:
@@ -48,6 +52,12 @@ def load_tables(
             other workers are stopped in the middle of their tables.
     """
     crew = _Crew(settings, plans, watermarks, run_id, done)
+    closing = None
+    if until is not None:
+        seconds = (until - datetime.now(UTC)).total_seconds()
+        closing = threading.Timer(max(0.0, seconds), crew.close, [until])
+        closing.daemon = True
+        closing.start()
     threads = [
         threading.Thread(target=crew.work, name=f"etl-{n}", daemon=True)
         for n in range(min(connections, len(plans)))
@@ -63,6 +73,9 @@ def load_tables(
         for thread in threads:
             thread.join()
         raise
+    finally:
+        if closing is not None:
+            closing.cancel()
     if crew.failure is not None:
         raise crew.failure
     return tuple(crew.results[plan.table.name] for plan in plans)
@@ -89,6 +102,7 @@ class _Crew:
         self.failure: BaseException | None = None
         self.lock = threading.Lock()
         self.stopped = False
+        self.closed: WindowClosed | None = None
         self.open: set[Source | Target] = set()
 
     def work(self) -> None:
@@ -98,6 +112,7 @@ class _Crew:
                 while self._some_left():
                     with Source(self.settings.source) as source, self._held(source):
                         self._tables_over(source, target)
+                self._leave_rest(target)
         except BaseException as error:
             with self.lock:
                 if self.failure is None and not self.stopped:
@@ -111,16 +126,30 @@ class _Crew:
             for connection in self.open:
                 connection.abort()
 
+    def close(self, at: datetime) -> None:
+        """The window is over: leave the source, and say so of every table that is not loaded."""
+        with self.lock:
+            self.closed = WindowClosed(
+                f"the window closed at {at:%H:%M %Z}", "the next run begins with what is left"
+            )
+            for connection in self.open:
+                connection.abort()
+
+    def _leave_rest(self, target: Target) -> None:
+        while self.closed is not None and (plan := self._next()) is not None:
+            self._finished(record_failure(target, plan, self.run_id, self.closed))
+
     def _tables_over(self, source: Source, target: Target) -> None:
         """Load until nothing is left, or a failure has made the source's connection useless."""
-        while (plan := self._next()) is not None:
+        while self.closed is None and (plan := self._next()) is not None:
             name = plan.table.name
             try:
                 result = load_table(source, target, plan, self.run_id, self.watermarks.get(name))
             except (PipelineError, psycopg2.Error, pymysql.MySQLError, OSError) as error:
                 if target.connection.closed or self.stopped:
                     raise
-                self._finished(record_failure(target, plan, self.run_id, error))
+                why = self.closed or error
+                self._finished(record_failure(target, plan, self.run_id, why))
                 return
             self._finished(result)
 
@@ -135,7 +164,7 @@ class _Crew:
 
     def _some_left(self) -> bool:
         with self.lock:
-            return bool(self.left) and not self.stopped
+            return bool(self.left) and not self.stopped and self.closed is None
 
     @contextlib.contextmanager
     def _held(self, connection: Source | Target) -> Iterator[None]:

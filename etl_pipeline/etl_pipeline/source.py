@@ -12,6 +12,7 @@ import contextlib
 import re
 import socket
 import ssl
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -136,10 +137,16 @@ class Table:
 
 
 class Source:
-    """One connection to the source; a context manager."""
+    """One connection to the source; a context manager.
+
+    Attributes:
+        longest_read: seconds of the longest statement since it was last set to 0: no table of
+            MyISAM was locked for longer.
+    """
 
     def __init__(self, settings: SourceSettings) -> None:
         self._settings = settings
+        self.longest_read = 0.0
         try:
             self._connection = _connect(settings)
         except (pymysql.MySQLError, OSError, RuntimeError) as error:
@@ -179,9 +186,17 @@ class Source:
 
     def rows(self, sql: str, args: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """A small result, buffered."""
-        with self._connection.cursor() as cursor:
+        with self._timed(), self._connection.cursor() as cursor:
             cursor.execute(sql, args or None)
             return list(cursor.fetchall())
+
+    @contextlib.contextmanager
+    def _timed(self) -> Iterator[None]:
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.longest_read = max(self.longest_read, time.monotonic() - began)
 
     def server_version(self) -> str:
         return str(self.rows("SELECT VERSION()")[0][0])
@@ -297,10 +312,11 @@ class Source:
         sql = f"SELECT {self.line(columns)} FROM {quoted(table.name)} {where}"  # noqa: S608
         # Never closed, for closing drains: `packets.rows` leaves the connection clean or closed.
         cursor = self._connection.cursor(SSCursor)
-        cursor.execute(sql, args or None)
-        for rows in packets.rows(self._connection, table.name):
-            rows.append(b"")
-            yield len(rows) - 1, _holdable(b"\n".join(rows))
+        with self._timed():
+            cursor.execute(sql, args or None)
+            for rows in packets.rows(self._connection, table.name):
+                rows.append(b"")
+                yield len(rows) - 1, _holdable(b"\n".join(rows))
 
 
 def _holdable(chunk: bytes) -> bytes:

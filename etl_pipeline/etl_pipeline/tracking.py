@@ -30,6 +30,8 @@ class TableResult:
             load failed, and in lines of versions that did not count.
         bytes: length of the CSV that came from the source.
         watermark: largest change stamp read so far, UTC; None without a stamp.
+        longest_read: seconds of the longest statement at the source, for which a table of MyISAM
+            was locked; None in lines of versions that did not measure it.
     """
 
     table: str
@@ -41,6 +43,7 @@ class TableResult:
     seconds: float = 0.0
     watermark: str | None = None
     error: str | None = None
+    longest_read: float | None = None
 
     @property
     def ok(self) -> bool:
@@ -101,14 +104,14 @@ def record_table(cursor: Cursor, run_id: str, result: TableResult, started_at: d
         """
         insert into etl.tables (
             run_id, table_name, strategy, rows_read, rows_written, rows_after, bytes, seconds,
-            watermark, status, error, started_at, finished_at
-        ) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, clock_timestamp())
+            watermark, status, error, started_at, finished_at, longest_read
+        ) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, clock_timestamp(), %s)
         on conflict (run_id, table_name) do update set
             strategy = excluded.strategy, rows_read = excluded.rows_read,
             rows_written = excluded.rows_written, rows_after = excluded.rows_after,
             bytes = excluded.bytes, seconds = excluded.seconds, watermark = excluded.watermark,
             status = excluded.status, error = excluded.error, started_at = excluded.started_at,
-            finished_at = excluded.finished_at
+            finished_at = excluded.finished_at, longest_read = excluded.longest_read
         """,
         [
             run_id,
@@ -123,6 +126,7 @@ def record_table(cursor: Cursor, run_id: str, result: TableResult, started_at: d
             "success" if result.ok else "failed",
             result.error,
             started_at,
+            result.longest_read,
         ],
     )
 

@@ -19,6 +19,8 @@ import pytest
 from psycopg2 import sql
 from scratch import Databases
 
+pytest.register_assert_rewrite("faulty")  # its assertions tell what differs, as a test's do
+
 
 def needed(name: str) -> str:
     value = os.environ.get(name)

@@ -46,6 +46,7 @@ def test_dry_run_changes_nothing_and_prints_the_plan_as_json(small: Databases) -
                 "estimated_rows": 2,
                 "create": True,
                 "new_columns": [],
+                "widened": {},
             }
         ]
     }
@@ -58,6 +59,7 @@ def test_run_json(small: Databases) -> None:
     assert done.returncode == 0
     result = json.loads(done.stdout)
     assert isinstance(result["tables"][0].pop("seconds"), float)
+    assert isinstance(result["tables"][0].pop("longest_read"), float)
     assert result == {
         "run_id": "r7",
         "ok": True,

@@ -148,6 +148,50 @@ def test_new_column_is_added_and_filled_for_old_rows(visits: Databases) -> None:
     assert visits.on_analytics('select distinct "IsMirrored" from raw.visit') == [(1,)]
 
 
+def test_a_widened_column_is_altered_under_the_views_that_read_it(visits: Databases) -> None:
+    visits.on_source("ALTER TABLE visit ADD COLUMN Kind tinyint NOT NULL DEFAULT 7")
+    visits.run("second")
+    visits.on_analytics(
+        """
+        create role reader;
+        create view public.kinds as select "VisitNum", "Kind" as kind from raw.visit;
+        create view public."Kinds of kinds" as
+            select k.kind + 1 as more, v."Note" from public.kinds as k
+            inner join raw.visit as v on v."VisitNum" = k."VisitNum";
+        comment on view public.kinds is 'it''s dbt''s';
+        grant select on public.kinds to reader with grant option;
+        grant select on public."Kinds of kinds" to public;
+        """
+    )
+    visits.on_source(
+        "ALTER TABLE visit MODIFY Kind int NOT NULL", "UPDATE visit SET Kind = 70000",
+        "UPDATE visit SET DateTStamp = '2020-01-01'",
+    )  # fmt: skip
+    result = visits.run("third")["visit"]
+    assert (result.error, result.strategy, result.rows_written) == (None, "full", 3)
+    try:
+        assert visits.on_analytics('select distinct more from public."Kinds of kinds"') == [
+            (70001,)
+        ]
+        assert visits.on_analytics(
+            "select obj_description('public.kinds'::regclass),"
+            " has_table_privilege('reader', 'public.kinds', 'select with grant option'),"
+            " has_table_privilege('reader', 'public.\"Kinds of kinds\"', 'select')"
+        ) == [("it's dbt's", True, True)]
+        # What cannot be put back refuses the change, and leaves all as it was.
+        visits.on_analytics("create materialized view public.kept as select kind from public.kinds")
+        visits.on_source("ALTER TABLE visit MODIFY Kind bigint NOT NULL")
+        error = str(visits.run("fourth")["visit"].error)
+        assert "materialized view public.kept" in error
+        assert "drop materialized view public.kept" in error
+        assert visits.on_analytics("select count(*) from public.kinds") == [(3,)]
+    finally:
+        visits.on_analytics(
+            "drop materialized view if exists public.kept; drop view public.kinds cascade;"
+            " drop owned by reader; drop role reader"
+        )
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 
-from etl_pipeline.plan import BELIEVED_NIGHTS, BUCKETS_FROM, Knowledge, State, Watermark, plan
+from etl_pipeline.plan import (
+    BELIEVED_NIGHTS,
+    BUCKETS_FROM,
+    Knowledge,
+    State,
+    Watermark,
+    plan,
+    widens,
+)
 from etl_pipeline.source import Facts, Table
 from etl_pipeline.target import RawTable
 from etl_pipeline.types import Column
@@ -89,6 +97,33 @@ def test_each_table_is_read_once_a_week_whatever_the_server_says() -> None:
     assert [action(today=day) for day in days].count("incremental") == 1
     # Not twice in one day, though.
     assert {action(today=day, state=replace(STATE, nights=0)) for day in days} == {"unchanged"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("smallint", "integer", True),
+        ("integer", "bigint", True),
+        ("bigint", "integer", False),
+        ("bigint", "numeric(20,0)", True),
+        ("bigint", "numeric(20,2)", False),
+        ("smallint", "numeric(7,2)", True),
+        ("numeric(10,2)", "numeric(12,2)", True),
+        ("numeric(10,2)", "numeric(12,4)", True),
+        ("numeric(10,2)", "numeric(12,6)", False),
+        ("numeric(10,2)", "numeric(10,1)", False),
+        ("real", "double precision", True),
+        ("double precision", "real", False),
+        ("double precision", "numeric(10,2)", False),
+        ("date", "timestamp without time zone", True),
+        ("timestamp without time zone", "date", False),
+        ("integer", "text", True),
+        ("text", "integer", False),
+        ("bytea", "interval", False),
+    ],
+)
+def test_a_type_is_wider_when_every_value_has_its_place(old: str, new: str, expected: bool) -> None:
+    assert widens(old, new) is expected
 
 
 def test_a_table_without_a_stamp_is_told_apart_by_its_size_and_key() -> None:

@@ -1,0 +1,148 @@
+"""Tables over a few connections at once; the end of the window; a person who interrupts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from scratch import ROOT, Databases
+
+from etl_pipeline import pipeline
+
+pytestmark = pytest.mark.database
+
+TABLES = 6
+ROWS = 3_000
+
+
+@pytest.fixture
+def several(databases: Databases) -> Databases:
+    """Six tables, the first the smallest."""
+    for n in range(TABLES):
+        databases.on_source(
+            f"CREATE TABLE t{n} (id bigint PRIMARY KEY, note text) ENGINE=MyISAM",
+            f"INSERT INTO t{n} SELECT seq, REPEAT('x', 50) FROM seq_1_to_{ROWS + n}",
+        )
+    return databases
+
+
+def counts(databases: Databases) -> dict[str, int]:
+    """Rows of each table that raw has."""
+    names = databases.on_analytics(
+        "select relname from pg_class where relnamespace = to_regnamespace('raw')"
+        " and relkind = 'r' order by 1"
+    )
+    return {
+        name: databases.on_analytics(f'select count(*) from raw."{name}"')[0][0]
+        for (name,) in names
+    }
+
+
+ALL = {f"t{n}": ROWS + n for n in range(TABLES)}
+
+
+@pytest.mark.parametrize("connections", [1, 2, 8])
+def test_every_table_is_loaded_once_whatever_the_connections(
+    several: Databases, connections: int
+) -> None:
+    results = several.run("first", connections=connections)
+    assert list(results) == sorted(ALL)
+    assert counts(several) == ALL
+    assert [line.split("]")[0] for line in several.log] == [f"[{n}/6" for n in range(1, 7)]
+    assert several.on_analytics("select count(*), sum(rows_read) from etl.tables") == [
+        (TABLES, sum(ALL.values()))
+    ]
+
+
+def test_the_largest_is_begun_first(several: Databases) -> None:
+    several.run("first", connections=1)
+    assert [line.split()[1] for line in several.log] == [f"t{n}:" for n in reversed(range(TABLES))]
+
+
+def test_a_failure_costs_its_table_and_no_other(several: Databases) -> None:
+    several.on_source("ALTER TABLE t2 ADD COLUMN shape geometry")
+    several.run("first")
+    several.on_source("ALTER TABLE t2 DROP COLUMN shape")
+    several.on_analytics("alter table raw.t4 add constraint odd check (note <> 'y')")
+    several.on_source("UPDATE t4 SET note = 'y' WHERE id = 1", "UPDATE t5 SET note = 'z'")
+    results = several.run("second")
+    assert [name for name, result in results.items() if not result.ok] == ["t4"]
+    assert counts(several) == ALL
+    several.on_analytics("alter table raw.t4 drop constraint odd")
+    assert several.run("second").keys() == {"t4"}
+
+
+def test_a_window_that_is_over_leaves_the_source_alone(several: Databases) -> None:
+    several.run("first", tables=["t3"])
+    over = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
+    results = several.run("second", until=over)
+    assert {result.error for result in results.values()} == {
+        f"loading table {name}: the window closed at 12:00 UTC;"
+        " hint: the next run begins with what is left"
+        for name in ALL
+    }
+    assert counts(several) == {"t3": ROWS + 3}
+    assert several.on_analytics("select status from etl.runs order by started_at") == [
+        ("success",), ("failed",),
+    ]  # fmt: skip
+    assert all(result.ok for result in several.run("third").values())
+    assert counts(several) == ALL
+
+
+def test_a_window_that_closes_meanwhile_keeps_what_is_loaded(several: Databases) -> None:
+    """A table that waits for a lock is in hand when the window closes."""
+    several.run("first", tables=["t3"])
+    several.on_source("UPDATE t3 SET note = 'new' WHERE id = 1")
+    with several.analytics.cursor() as cursor:
+        cursor.execute("begin; lock table raw.t3 in share mode")
+        until = datetime.now(UTC) + timedelta(seconds=3)
+        results = several.run("second", connections=2, until=until)
+        cursor.execute("commit")
+    assert [name for name, result in results.items() if not result.ok] == ["t3"]
+    assert "the window closed" in str(results["t3"].error)
+    assert counts(several) == ALL
+    assert several.run("third")["t3"].rows_written == 1
+
+
+def test_a_window_far_away_changes_nothing(several: Databases) -> None:
+    began = time.monotonic()
+    several.run("first", until=datetime.now(UTC) + timedelta(hours=5))
+    assert counts(several) == ALL
+    # Its timer holds nobody up.
+    assert time.monotonic() - began < 60
+
+
+def test_a_person_who_interrupts_gets_an_end_and_keeps_what_is_loaded(several: Databases) -> None:
+    several.run("first", tables=["t3"])
+    several.on_source("UPDATE t3 SET note = 'new' WHERE id = 1")
+    with several.analytics.cursor() as cursor:
+        cursor.execute("begin; lock table raw.t3 in share mode")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "etl_pipeline", "run", "--run-id", "interrupted"],
+            env={**several.environ, "PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        waiting = (
+            "select count(*) from pg_stat_activity where wait_event_type = 'Lock'"
+            " and datname = current_database()"
+        )
+        deadline = time.monotonic() + 30
+        while several.on_analytics(waiting) != [(1,)] and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+        cursor.execute("commit")
+    assert (process.returncode, out) == (130, "")
+    assert err.splitlines()[-1] == "interrupted: loaded tables are kept; run again to go on"
+    assert "Traceback" not in err
+    # The same run again loads what is missing alone.
+    assert "t3" in several.run("interrupted")
+    assert counts(several) == ALL
+    assert pipeline.verify(several.settings, run_id="interrupted").ok
