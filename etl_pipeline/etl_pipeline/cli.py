@@ -8,9 +8,10 @@ import os
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from etl_pipeline import commands, pipeline
+from etl_pipeline import commands, pipeline, schemas
 from etl_pipeline.errors import PipelineError, SettingsError
 from etl_pipeline.plan import TablePlan
 from etl_pipeline.report import align
@@ -25,9 +26,22 @@ A first look:
   %(prog)s run                   load all: changed rows where a stamp tells, else all
   %(prog)s verify                does raw agree with the source?
   %(prog)s status                how fresh is raw?
+  %(prog)s schema diff           what changed at the source since the last run?
 
 Databases and passwords come from OPENDENTAL_SOURCE_* and POSTGRES_ANALYTICS_* (.env.template).
 Exit status: 0 done, 1 failed, 2 usage or settings.
+"""
+
+_SCHEMA_EPILOG = """\
+A look after the vendor's update, before the night comes:
+  %(prog)s diff               what changed, and which dbt models read it?
+  %(prog)s diff --exit-code   for a script: exit 1 on changes, or an error
+  %(prog)s refresh            keep it, write tables.yml: stamps, keys, sizes
+  %(prog)s history            when did that column come?
+
+Every run keeps the schema when it is another than the last, and names what changed in its report.
+Changes name the dbt models that read what changed, where DBT_PROJECT_DIR names the project.
+What a person decides about a table goes to overrides.yml (ETL_OVERRIDES), see its example.
 """
 
 
@@ -89,7 +103,46 @@ def _parser() -> argparse.ArgumentParser:
     verifying = command("verify", _verify, "compare rows, keys and sums of raw with the source")
     verifying.add_argument("--run-id", help="the run to keep the outcome with; default the last")
     command("status", _status, "the last run, rows and freshness of each table")
+    _add_schema(subparsers)
     return parser
+
+
+def _add_schema(subparsers: Any) -> None:  # noqa: ANN401 - argparse does not name its type
+    text = "what the source's tables are, and how they changed over time"
+    parser = subparsers.add_parser(
+        "schema",
+        help=text,
+        description=text,
+        epilog=_SCHEMA_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands_of = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, function: object, text: str) -> argparse.ArgumentParser:
+        sub = commands_of.add_parser(name, help=text, description=text)
+        sub.set_defaults(command=function)
+        sub.add_argument("--json", action="store_true", help="JSON on stdout")
+        return sub
+
+    compared = command(
+        "diff", _schema_diff, "show what changed since the schema was kept last; changes nothing"
+    )
+    compared.add_argument("--exit-code", action="store_true", help="exit 1 where something changed")
+    refreshed = command(
+        "refresh",
+        _schema_refresh,
+        "show what changed, keep the schema and write the file of tables",
+    )
+    refreshed.add_argument(
+        "--file",
+        type=Path,
+        default=Path("tables.yml"),
+        metavar="PATH",
+        help="where to write strategy, stamp, key, size and columns of each table"
+        " (default tables.yml)",
+    )
+    past = command("history", _schema_history, "show the schemas that were kept, the newest first")
+    past.add_argument("--limit", type=int, default=10, metavar="N", help="how many (default 10)")
 
 
 def _test(settings: Settings, args: argparse.Namespace) -> int:
@@ -138,6 +191,25 @@ def _verify(settings: Settings, args: argparse.Namespace) -> int:
 def _status(settings: Settings, args: argparse.Namespace) -> int:
     status = pipeline.status(settings)
     _show(args, status.to_dict(), status.to_text())
+    return 0
+
+
+def _schema_diff(settings: Settings, args: argparse.Namespace) -> int:
+    found = schemas.diff(settings)
+    _show(args, found.to_dict(), found.to_text())
+    return 1 if args.exit_code and found.changes else 0
+
+
+def _schema_refresh(settings: Settings, args: argparse.Namespace) -> int:
+    found = schemas.refresh(settings, args.file)
+    _show(args, found.to_dict(), found.to_text())
+    return 0
+
+
+def _schema_history(settings: Settings, args: argparse.Namespace) -> int:
+    seen = schemas.history(settings, max(1, args.limit))
+    told = "\n".join(s.to_text() for s in seen) or "no schema is kept yet"
+    _show(args, {"schemas": [s.to_dict() for s in seen]}, told)
     return 0
 
 

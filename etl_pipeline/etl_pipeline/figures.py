@@ -146,7 +146,7 @@ def _of_raw(column: Column, name: str) -> str | None:
     elif kind == "decimal":
         number = f"(floor({name} * 10000) % {_PRIME})::bigint"
     elif kind in INTEGERS or kind == "year":
-        number = f"({name} % {_PRIME})::bigint"
+        number = f"({name}{'::int' if column.flag else ''} % {_PRIME})::bigint"
     elif kind == "time":
         number = f"floor(date_part('epoch', {name}))::bigint"
     elif kind in TEXTS or kind in BYTES:

@@ -320,9 +320,15 @@ class _Load:
         """
         if self.table.stamp is None:
             return None
+        known = sql.SQL("true")
+        if self.table.vouched is not None and self.table.facts is not None:
+            # An application may write a day in the future, behind which no change would be seen.
+            known = sql.SQL("{} < {}::timestamp + interval '1 day'").format(
+                _id(self.table.stamp), sql.Literal(self.table.facts.as_of.isoformat(" "))
+            )
         value = cursor.rows(
-            sql.SQL("select to_char(max({}), 'YYYY-MM-DD HH24:MI:SS.US') from {}").format(
-                _id(self.table.stamp), where
+            sql.SQL("select to_char(max({}), 'YYYY-MM-DD HH24:MI:SS.US') from {} where {}").format(
+                _id(self.table.stamp), where, known
             )
         )[0][0]
         # ISO text of one length sorts as time does.
@@ -337,6 +343,9 @@ class _Load:
             save_watermark(cursor, name, Watermark(self.table.stamp, stamp), self.run_id)
         if self.told is not None:
             save_buckets(cursor, name, self.told_before, self.told)
+        else:
+            # A person may change the strategy: figures of another night would hide what came since.
+            cursor.run("delete from etl.buckets where table_name = %s", [name])
         if self.table.facts is not None:
             raw = self.raw.as_string(self.target.connection)
             save_state(cursor, name, self.table.facts, raw, rows, self.run_id)

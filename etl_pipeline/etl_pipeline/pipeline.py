@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -10,15 +11,15 @@ from typing import Any
 import psycopg2
 import pymysql
 
+from etl_pipeline import overrides, running, schemas, tracking
 from etl_pipeline import plan as planning
 from etl_pipeline import report as reporting
-from etl_pipeline import running, tracking
 from etl_pipeline import verify as verifying
 from etl_pipeline.errors import PipelineError, describe, described
 from etl_pipeline.plan import TablePlan
 from etl_pipeline.report import RunReport, Status
 from etl_pipeline.settings import Settings
-from etl_pipeline.source import Source
+from etl_pipeline.source import Source, Table
 from etl_pipeline.target import Target
 from etl_pipeline.tracking import TableResult
 from etl_pipeline.verify import Verification
@@ -99,10 +100,12 @@ def check_source(settings: Settings, *, tables: Sequence[str] = ()) -> Validatio
             opendental = f", OpenDental {versions[1]}" if versions[1] else ""
             findings.append(Finding("ok", f"source: MySQL protocol {versions[0]}{opendental}"))
             findings.append(_read_only(source.write_privileges(), settings))
-            count = sum(1 for table in source.tables() if table.primary_key)
+            found = source.tables()
+            count = sum(1 for table in found if table.primary_key)
             findings.append(Finding("ok", f"source: {count} tables with a primary key"))
             if lacking := source.unreadable(tables):
                 findings.append(_no_select(lacking, settings))
+            findings += _overrides(settings, found)
     except (PipelineError, pymysql.MySQLError) as error:
         findings.append(_finding(error))
     return Validation(tuple(findings), *versions)
@@ -136,7 +139,7 @@ def observe_plan(
         PipelineError: a database cannot be reached, or `tables` names what cannot be loaded.
     """
     with Source(settings.source) as source, Target(settings.analytics) as target:
-        return _plan(source, target, tables, full)
+        return _plan(settings, source, target, tables, full)
 
 
 @described
@@ -201,7 +204,7 @@ def verify(settings: Settings, *, run_id: str) -> Verification:
         known = tracking.knowledge(target)
         raw = target.raw_tables()
         checks = []
-        for item in _plan(source, target, None, False):
+        for item in _plan(settings, source, target, None, False):
             name = item.table.name
             if item.action == "excluded":
                 continue
@@ -252,11 +255,12 @@ def last_run_id(settings: Settings) -> str | None:
 
 
 def _plan(
-    source: Source, target: Target, only: Sequence[str] | None, full: bool
+    settings: Settings, source: Source, target: Target, only: Sequence[str] | None, full: bool
 ) -> tuple[TablePlan, ...]:
     known = tracking.knowledge(target)
+    tables = overrides.read(settings.overrides).applied(source.tables())
     return planning.plan(
-        source.tables(), target.raw_tables(), known, only=only, full=full, schema=target.schema
+        tables, target.raw_tables(), known, only=only, full=full, schema=target.schema
     )
 
 
@@ -273,9 +277,20 @@ def _run_tables(
 ) -> tuple[TableResult, ...]:
     known = tracking.knowledge(target)
     with Source(settings.source) as source:
-        plans = planning.plan(
-            source.tables(), target.raw_tables(), known, only=only, full=full, schema=target.schema
-        )
+        tables = source.tables()
+        for change in schemas.keep(target, tables, source.opendental_version(), run_id):
+            log(f"schema: {change.text}")
+    wished = overrides.read(settings.overrides)
+    for name in wished.unknown(tables):
+        log(f"warning: {settings.overrides}: {name}: the source has no such table")
+    plans = planning.plan(
+        wished.applied(tables),
+        target.raw_tables(),
+        known,
+        only=only,
+        full=full,
+        schema=target.schema,
+    )
     plans = tuple(p for p in plans if p.action != "excluded" and p.table.name not in loaded)
     if loaded:
         log(f"continuing run {run_id}: {len(loaded)} tables are loaded already")
@@ -317,6 +332,26 @@ def _read_only(privileges: tuple[str, ...], settings: Settings) -> Finding:
         f"source: the account {settings.source.user} may write ({', '.join(privileges)})",
         f"use an account with only: grant select on {settings.source.database}.* to …",
     )
+
+
+def _overrides(settings: Settings, tables: Sequence[Table]) -> list[Finding]:
+    try:
+        read = overrides.read(settings.overrides)
+        read.applied(tables)
+    except PipelineError as error:
+        return [_finding(error)]
+    found = []
+    for name in read.unknown(tables):
+        # A misspelt one would be copied although a person has said otherwise.
+        like = difflib.get_close_matches(name, [t.name for t in tables], n=1)
+        found.append(
+            Finding(
+                "warning",
+                f"{settings.overrides}: {name}: the source has no such table",
+                f"is it {like[0]}?" if like else "remove it, if the table is gone for good",
+            )
+        )
+    return found
 
 
 def _no_select(tables: Sequence[str], settings: Settings) -> Finding:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -17,6 +17,8 @@ from etl_pipeline.types import Column, postgres_type
 
 # Stamps have whole seconds, become visible late on InnoDB, and clocks step: read a little twice.
 OVERLAP = timedelta(minutes=10)
+# A datetime is the wall clock, which is set back by an hour in autumn.
+WALL_CLOCK_OVERLAP = OVERLAP + timedelta(hours=1)
 # From this many rows on, figures by bucket cost the source less than sending every row does.
 BUCKETS_FROM = 20_000
 # What the server says of its tables is believed for so many nights, then the table is read anyway.
@@ -101,6 +103,8 @@ class TablePlan:
     def by_buckets(self) -> bool:
         """Whether the next run can be told by buckets what to read."""
         table = self.table
+        if table.strategy is not None:
+            return table.strategy == "buckets"
         return (
             table.stamp is None
             and table.counted_key is not None
@@ -154,19 +158,35 @@ def plan(
         if by_name[name].action == "excluded":
             raise PipelineError(
                 f"planning table {name}: it is excluded ({by_name[name].reason})",
-                "the rules are in etl_pipeline/exclusions.py",
+                "the rules are in etl_pipeline/exclusions.py, a person's in overrides.yml",
             )
     return tuple(p for p in plans if p.table.name in set(only))
+
+
+def strategy(table: Table) -> TablePlan:
+    """How a table is read in a night that finds it written since, once it has been loaded."""
+    excluded = table.excluded or table_reason(table.name)
+    if excluded is None and not table.primary_key:
+        excluded = "no primary key"
+    if excluded is not None:
+        return TablePlan(table, "excluded", excluded)
+    if table.strategy == "full":
+        return TablePlan(table, "full", "by overrides.yml")
+    if TablePlan(table, "", "").by_buckets:
+        why = "no change stamp" if table.strategy is None else "by overrides.yml"
+        return TablePlan(table, "buckets", f"{why}: rows compared by bucket")
+    if table.stamp is None:
+        return TablePlan(table, "full", "no change stamp")
+    cost = "indexed" if table.stamp in table.indexed else "a scan at the source"
+    return TablePlan(table, "incremental", f"by {table.stamp}, {cost}")
 
 
 def _plan_table(
     table: Table, raw: RawTable | None, known: Knowledge, full: bool, named: bool, schema: str
 ) -> TablePlan:
-    excluded = table_reason(table.name)
-    if excluded is None and not table.primary_key:
-        excluded = "no primary key"
-    if excluded is not None:
-        return TablePlan(table, "excluded", excluded)
+    usual = strategy(table)
+    if usual.action == "excluded":
+        return usual
     try:
         types = {c.name: postgres_type(table.name, c) for c in table.columns}
     except PipelineError as error:
@@ -192,15 +212,14 @@ def _plan_table(
     state = known.states.get(table.name)
     if state is not None and not named and _unchanged(table, raw, state, known.today):
         return TablePlan(table, "unchanged", "not written since it was read")
-    if table.stamp is None:
-        by_buckets = TablePlan(table, "buckets", "no change stamp: rows compared by bucket")
-        return by_buckets if by_buckets.by_buckets else TablePlan(table, "full", "no change stamp")
+    if usual.action != "incremental":
+        return usual
     watermark = known.watermarks.get(table.name)
     if watermark is None or watermark.column != table.stamp:
         return TablePlan(table, "full", "no watermark")
-    since = (datetime.fromisoformat(watermark.value) - OVERLAP).isoformat(" ")
-    cost = "indexed" if table.stamp in table.indexed else "a scan at the source"
-    return TablePlan(table, "incremental", f"by {table.stamp}, {cost}", since=since)
+    overlap = WALL_CLOCK_OVERLAP if table.wall_clock else OVERLAP
+    since = (datetime.fromisoformat(watermark.value) - overlap).isoformat(" ")
+    return replace(usual, since=since)
 
 
 def _unchanged(table: Table, raw: RawTable, state: State, today: date) -> bool:
@@ -238,15 +257,25 @@ def _incompatible(
     """What cannot be mended by adding a column: (message, hint)."""
     where = f'{schema}."{table.name}"'
     for name, old in raw.columns.items():
+        if name in table.left_out:
+            return (
+                f'planning table {table.name}: overrides.yml leaves column "{name}" out,'
+                " and raw has it",
+                f'alter table {where} drop column "{name}"; -- after dbt no longer reads it',
+            )
         if name not in types:
             return (
                 f'planning table {table.name}: column "{name}" vanished from the source',
                 f'alter table {where} drop column "{name}"; -- after dbt no longer reads it',
             )
         if types[name] != old and not widens(old, types[name]):
+            # There is no cast between boolean and smallint.
+            using = (
+                f' using "{name}"::int::{types[name]}' if "boolean" in (old, types[name]) else ""
+            )
             return (
                 f'planning table {table.name}: column "{name}" changed from {old} to {types[name]}',
-                f'alter table {where} alter column "{name}" type {types[name]};'
+                f'alter table {where} alter column "{name}" type {types[name]}{using};'
                 " -- then run --full for the table",
             )
     if table.primary_key != raw.primary_key:

@@ -12,6 +12,8 @@ from etl_pipeline.target import Target
 from etl_pipeline.tracking import TableResult
 from etl_pipeline.verify import OK_OUTCOMES
 
+# A new server may spell the type of every column in another way.
+_CHANGES_SHOWN = 40
 # Seconds from which on a practice could have noticed that a table was being read.
 _NOTABLE_READ = 0.5
 
@@ -31,6 +33,7 @@ class RunReport:
     guard: dict[str, Any] | None
     verification: dict[str, Any] | None
     tables: tuple[TableResult, ...]
+    schema_changes: tuple[str, ...] = ()
 
     @property
     def rows_read(self) -> int:
@@ -48,6 +51,7 @@ class RunReport:
         return {
             **asdict(self),
             "tables": [t.to_dict() for t in self.tables],
+            "schema_changes": list(self.schema_changes),
             "rows_read": self.rows_read,
             "rows_written": self.rows_written,
             "failed": list(self.failed),
@@ -58,6 +62,9 @@ class RunReport:
         lines = [f"run {self.run_id}: {self.status}{took} ({self.environment})"]
         if self.error:
             lines.append(f"error: {self.error}")
+        lines += [f"schema: {change}" for change in self.schema_changes[:_CHANGES_SHOWN]]
+        if (more := len(self.schema_changes) - _CHANGES_SHOWN) > 0:
+            lines.append(f"schema: {more} more: `{commands.etl('schema history --limit 1')}`")
         rows = [("table", "strategy", "read", "written", "seconds")]
         rows += [
             (t.table, t.strategy, f"{t.rows_read:,}", f"{t.rows_written:,}", f"{t.seconds:.2f}")
@@ -144,15 +151,16 @@ def read_report(target: Target, run_id: str) -> RunReport:
     """
     found = target.rows(
         "select run_id, status, environment, full_refresh, started_at, finished_at,"
-        " extract(epoch from finished_at - started_at)::float8, error, guard, verification"
-        " from etl.runs where run_id = %s",
+        " extract(epoch from finished_at - started_at)::float8, error, guard, verification,"
+        " coalesce(schema_changes, '[]') from etl.runs where run_id = %s",
         [run_id],
     )
     if not found:
         raise PipelineError(
             f"reporting run {run_id}: no such run", f"`{commands.etl('status')}` names the last"
         )
-    (name, status, environment, full, started, finished, seconds, error, guard, verified) = found[0]
+    *head, schema_changes = found[0]
+    (name, status, environment, full, started, finished, seconds, error, guard, verified) = head
     tables = target.rows(
         "select table_name, strategy, rows_read, rows_written, rows_after, bytes, seconds,"
         " watermark, error, longest_read from etl.tables where run_id = %s order by table_name",
@@ -170,6 +178,7 @@ def read_report(target: Target, run_id: str) -> RunReport:
         guard=guard,
         verification=verified,
         tables=tuple(TableResult(*row) for row in tables),
+        schema_changes=tuple(schema_changes),
     )
 
 
@@ -229,7 +238,7 @@ def read_status(target: Target) -> Status:
     summary = {
         key: value
         for key, value in report.to_dict().items()
-        if key not in ("tables", "guard", "verification")
+        if key not in ("tables", "guard", "verification", "schema_changes")
     }
     return Status(summary, sum(counts) if len(counts) == len(fresh) else None, fresh)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from etl_pipeline.errors import SettingsError
 
@@ -14,6 +15,7 @@ SSL_MODES = ("disabled", "preferred", "required", "verify-ca", "verify-identity"
 PG_SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 ENVIRONMENTS = ("demo", "local", "clinic")
 DBT_TARGETS = ("local", "clinic")
+OVERRIDES = Path(__file__).resolve().parents[1] / "overrides.yml"
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Settings:
     environment: str = "demo"
     allow_business_hours_override: bool = False
     dbt_target: str = "local"
+    overrides: Path = OVERRIDES
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
@@ -84,6 +87,7 @@ class Settings:
             environment=reader.choice("ETL_ENVIRONMENT", "demo", ENVIRONMENTS),
             allow_business_hours_override=reader.flag("ETL_ALLOW_BUSINESS_HOURS_OVERRIDE"),
             dbt_target=reader.choice("DBT_TARGET", "local", DBT_TARGETS),
+            overrides=Path(reader.text("ETL_OVERRIDES", str(OVERRIDES))),
         )
         reader.finish()
         return settings

@@ -63,6 +63,7 @@ class Facts:
             keep it: InnoDB forgets it at a restart, and a table in memory-mapped files tells late.
         rows: exact for MyISAM, an estimate for InnoDB.
         as_of: the server's clock before the facts were asked for, UTC.
+        engine: e.g. MyISAM.
     """
 
     written_at: datetime | None
@@ -71,6 +72,7 @@ class Facts:
     bytes: int
     next_key: int | None
     as_of: datetime
+    engine: str = ""
 
     @property
     def settled(self) -> bool:
@@ -78,7 +80,7 @@ class Facts:
         return self.written_at is not None and self.written_at + _SETTLING <= self.as_of
 
     def text(self) -> str:
-        """All but `as_of`, to be compared with what another night says."""
+        """What is compared with what another night says."""
         return f"{self.written_at} {self.created_at} {self.rows} {self.bytes} {self.next_key}"
 
 
@@ -88,6 +90,9 @@ class Table:
 
     Attributes:
         indexed: columns that an index begins with: a range of them is read without a scan.
+        excluded, left_out, strategy, vouched: what a person has decided (`overrides.py`): why the
+            table is not copied, which of its columns are not, how it is read, which column is its
+            change stamp.
     """
 
     name: str
@@ -96,13 +101,26 @@ class Table:
     estimated_rows: int = 0
     indexed: frozenset[str] = frozenset()
     facts: Facts | None = None
+    excluded: str | None = None
+    left_out: frozenset[str] = frozenset()
+    strategy: str | None = None
+    vouched: str | None = None
 
     @property
     def stamp(self) -> str | None:
-        """The change stamp: the `timestamp … ON UPDATE` column that the server maintains."""
+        """The change stamp: the `timestamp … ON UPDATE` column that the server maintains, or the
+        one that a person vouches for.
+        """
+        if self.vouched is not None:
+            return self.vouched
         stamps = [c.name for c in self.columns if c.auto_stamp]
         preferred = [name for name in ("SecDateTEdit", "DateTStamp") if name in stamps]
         return next(iter(preferred + stamps), None)
+
+    @property
+    def wall_clock(self) -> bool:
+        """Whether the change stamp is no moment but what the practice's clock showed."""
+        return any(c.name == self.stamp and c.kind == "datetime" for c in self.columns)
 
     @property
     def key_columns(self) -> tuple[Column, ...]:
@@ -261,10 +279,12 @@ class Source:
             " WHERE VARIABLE_NAME = 'MYISAM_USE_MMAP' AND VARIABLE_VALUE = 'ON')"
         )
         return {
-            name: Facts(None if mapped else written, created, rows or 0, size or 0, key, as_of)
-            for name, written, created, rows, size, key in self.rows(
+            name: Facts(
+                None if mapped else written, created, rows or 0, size or 0, key, as_of, engine or ""
+            )
+            for name, written, created, rows, size, key, engine in self.rows(
                 "SELECT TABLE_NAME, UPDATE_TIME, CREATE_TIME, TABLE_ROWS, DATA_LENGTH,"  # noqa: S608
-                " AUTO_INCREMENT FROM information_schema.TABLES WHERE TABLE_SCHEMA = %s"
+                " AUTO_INCREMENT, ENGINE FROM information_schema.TABLES WHERE TABLE_SCHEMA = %s"
                 f" AND TABLE_TYPE = 'BASE TABLE'{more} ORDER BY TABLE_NAME",
                 [self._settings.database, *args],
             )

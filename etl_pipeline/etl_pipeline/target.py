@@ -87,9 +87,16 @@ create table if not exists etl.buckets (
     checksum bigint not null,
     primary key (table_name, bucket)
 );
+create table if not exists etl.schemas (
+    taken_at timestamptz primary key default clock_timestamp(),
+    run_id text,
+    opendental_version text,
+    digest text not null,
+    tables jsonb not null
+);
 """
 _ADDED = {
-    "runs": {"verified_at": "timestamptz"},
+    "runs": {"verified_at": "timestamptz", "schema_changes": "jsonb"},
     "tables": {"rows_after": "bigint", "longest_read": "double precision"},
 }
 # Strategies come and go with versions of this package; an older one checked their names.

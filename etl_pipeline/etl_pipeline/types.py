@@ -9,7 +9,8 @@ server would convert each one (twice the CPU seconds of a plain dump, for a tabl
 
 Rules that are decided here and nowhere else:
 - zero dates, partial dates and every value of the day 0001-01-01 ("no date") become NULL;
-- a tinyint stays a number: enumerations are tinyint too, data cannot tell them from booleans;
+- a tinyint stays a number: enumerations are tinyint too, data cannot tell them from booleans,
+  but a person can (`flags` in overrides.yml);
 - FLOAT is widened to double first, for the text protocol prints only six of its digits;
 - TIME may be negative or above 24 h, so it becomes an interval;
 - NUL characters are removed and bytes that are no UTF-8 become U+FFFD (`source.py`): Postgres'
@@ -72,6 +73,7 @@ class Column:
         precision: digits of a decimal, bits of a bit.
         auto_stamp: maintained by the server on every update.
         charset: CHARACTER_SET_NAME; None for what is no text.
+        flag: a tinyint that a person knows to be 0, 1 or NULL; another value fails the COPY.
     """
 
     name: str
@@ -82,6 +84,7 @@ class Column:
     auto_stamp: bool = False
     nullable: bool = True
     charset: str | None = None
+    flag: bool = False
 
     @property
     def unsigned(self) -> bool:
@@ -94,6 +97,8 @@ def postgres_type(table: str, column: Column) -> str:
     Raises:
         PipelineError: for a type that nobody has decided about (geometry, …).
     """
+    if column.flag:
+        return "boolean"
     if column.kind in INTEGERS:
         return INTEGERS[column.kind][column.unsigned]
     if column.kind == "decimal":
