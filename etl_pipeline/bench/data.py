@@ -1,6 +1,7 @@
 """What changes in the clinic that the copiers copy.
 
     data.py create              an empty database
+    data.py plain TABLE…        no carriage returns in texts, which the floor cannot carry
     data.py grow TABLE ROWS     repeats the table's rows until it has so many; says how many
     data.py touch TABLE PERCENT so much of one table gets other values; says how many rows
     data.py tables              the tables that a run copies
@@ -35,6 +36,23 @@ def stamped(cursor: Cursor, table: str) -> tuple[str, str]:
     )
     ((key, stamp),) = cursor.fetchall()
     return key, stamp
+
+
+def plain(cursor: Cursor, tables: Sequence[str]) -> int:
+    """mariadb's text has them as they are, and COPY refuses them: how many rows had some."""
+    count = 0
+    for table in tables:
+        cursor.execute(
+            "select column_name from information_schema.columns where table_schema = database()"
+            " and table_name = %s and data_type in ('varchar', 'text', 'mediumtext')",
+            [table],
+        )
+        columns = [name for (name,) in cursor.fetchall()]
+        if columns:
+            values = ", ".join(f"`{c}` = replace(`{c}`, '\\r', ' ')" for c in columns)
+            some = " or ".join(f"`{c}` like '%\\r%'" for c in columns)
+            count += cursor.execute(f"update `{table}` set {values} where {some}")
+    return count
 
 
 def grow(cursor: Cursor, table: str, rows: int) -> int:
@@ -112,6 +130,8 @@ def main(arguments: Sequence[str]) -> int:
         match list(arguments):
             case ["create"]:
                 count = 0
+            case ["plain", *tables]:
+                count = plain(cursor, tables)
             case ["grow", table, rows]:
                 count = grow(cursor, table, int(rows))
             case ["touch", table, percent]:

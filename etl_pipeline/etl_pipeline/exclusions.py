@@ -28,8 +28,10 @@ RULES = (
     Rule(r"programproperty", "holds secrets"),
     Rule(r"securityloghash", "integrity hashes, no analytic value"),
     Rule(r"demo_marker", "bookkeeping of the demo source"),
-    Rule(r"userod", "secret", r"Password|MobileWebPin|EClipboardClinicalPin|BadgeId"),
+    Rule(r"userod", "secret", r"MobileWebPin|EClipboardClinicalPin|BadgeId"),
+    Rule(r".*", "secret", r".*(Password|Passw|PasswordHash|Token|ApiKey|SecretKey|ClientSecret)"),
     Rule(r".*", "signature", r".*Signature"),
+    Rule(r".*", "integrity hash, no analytic value", r"SecurityHash|ChartLetterHash"),
 )
 
 

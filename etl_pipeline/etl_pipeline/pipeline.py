@@ -208,7 +208,8 @@ def verify(settings: Settings, *, run_id: str) -> Verification:
             name = item.table.name
             if item.action == "excluded":
                 continue
-            if name not in raw or item.new_columns or item.widened or item.action == "blocked":
+            altered = item.new_columns or item.widened or item.removed
+            if name not in raw or altered or item.action == "blocked":
                 checks.append(verifying.TableCheck(name, "missing", 0, 0))
                 continue
             state, mark = known.states.get(name), known.watermarks.get(name)

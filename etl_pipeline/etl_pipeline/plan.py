@@ -10,7 +10,7 @@ from typing import Any
 
 from etl_pipeline import commands
 from etl_pipeline.errors import PipelineError
-from etl_pipeline.exclusions import table_reason
+from etl_pipeline.exclusions import column_reason, table_reason
 from etl_pipeline.source import Table
 from etl_pipeline.target import RawTable
 from etl_pipeline.types import Column, postgres_type
@@ -83,6 +83,7 @@ class TablePlan:
         since: for incremental, read rows whose stamp is at or after this (UTC).
         create: the raw table does not exist yet.
         new_columns: columns that the raw table lacks.
+        removed: columns that raw has and that a rule leaves out by now.
         widened: columns whose type in raw has become too small, with the type that it is to be.
     """
 
@@ -93,6 +94,7 @@ class TablePlan:
     since: str | None = None
     create: bool = False
     new_columns: tuple[Column, ...] = ()
+    removed: tuple[str, ...] = ()
     widened: tuple[tuple[Column, str], ...] = ()
 
     @property
@@ -121,6 +123,7 @@ class TablePlan:
             "estimated_rows": self.table.estimated_rows,
             "create": self.create,
             "new_columns": [c.name for c in self.new_columns],
+            "removed": list(self.removed),
             "widened": {c.name: kind for c, kind in self.widened},
         }
 
@@ -202,11 +205,15 @@ def _plan_table(
         for c in table.columns
         if c.name in raw.columns and raw.columns[c.name] != types[c.name]
     )
-    if new or wider:
+    removed = tuple(name for name in raw.columns if column_reason(table.name, name) is not None)
+    if new or wider or removed:
         # ALTER TABLE at the source bumps no stamp, so old rows would never be read again.
         reasons = [f"new column {c.name}" for c in new]
         reasons += [f"{c.name} widened to {kind}" for c, kind in wider]
-        return TablePlan(table, "full", ", ".join(reasons), new_columns=new, widened=wider)
+        reasons += [f"{name} taken out of raw by a rule" for name in removed]
+        return TablePlan(
+            table, "full", ", ".join(reasons), new_columns=new, removed=removed, widened=wider
+        )
     if full:
         return TablePlan(table, "full", "asked for")
     state = known.states.get(table.name)
@@ -257,6 +264,8 @@ def _incompatible(
     """What cannot be mended by adding a column: (message, hint)."""
     where = f'{schema}."{table.name}"'
     for name, old in raw.columns.items():
+        if column_reason(table.name, name) is not None:
+            continue
         if name in table.left_out:
             return (
                 f'planning table {table.name}: overrides.yml leaves column "{name}" out,'

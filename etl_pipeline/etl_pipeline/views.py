@@ -1,7 +1,7 @@
-"""Views that stand on a raw table, taken away for the moment in which a column changes its type.
+"""Views that stand on a raw table, taken away for the moment in which the table is altered.
 
-Postgres refuses to change the type of a column that a view reads. So dbt's views (and a person's)
-are dropped and made again in the transaction of the change: nobody ever sees them missing.
+Postgres refuses to change the type of a column that a view reads, or to drop it. So dbt's views and
+a person's are dropped and made again in the transaction of the change: nobody sees them missing.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def dependents(cursor: Cursor, table: str) -> tuple[View, ...]:
     for name, kind, *_ in found:
         if kind != "v":
             raise PipelineError(
-                f"changing the type of a column of {table}: materialized view {name} reads it",
+                f"altering a column of {table}: materialized view {name} reads it",
                 f"drop materialized view {name}; and make it again after the next run",
             )
     return tuple(
@@ -104,14 +104,14 @@ def restore(cursor: Cursor, views: tuple[View, ...]) -> None:
     """Make them again, with owner, comment and grants.
 
     Raises:
-        PipelineError: one does not fit the new type; it is named.
+        PipelineError: one does not fit the altered table; it is named.
     """
     for view in views:
         try:
             cursor.run(f"create view {view.name} as {view.definition}")
         except psycopg2.Error as error:
             raise PipelineError(
-                f"making view {view.name} again after a column changed its type:"
+                f"making view {view.name} again after its table was altered:"
                 f" Postgres refused it ({error.pgcode})",
                 f"drop view {view.name} cascade; run again; then {commands.dbt('build')}",
             ) from None

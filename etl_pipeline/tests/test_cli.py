@@ -46,6 +46,7 @@ def test_dry_run_changes_nothing_and_prints_the_plan_as_json(small: Databases) -
                 "estimated_rows": 2,
                 "create": True,
                 "new_columns": [],
+                "removed": [],
                 "widened": {},
             }
         ]

@@ -226,6 +226,21 @@ def test_excluded_tables_and_columns_never_arrive(databases: Databases) -> None:
     ]  # fmt: skip
 
 
+def test_a_column_that_a_rule_leaves_out_by_now_leaves_raw_as_well(visits: Databases) -> None:
+    """An older version copied it; what a rule calls a secret is not kept."""
+    visits.on_source("ALTER TABLE visit ADD COLUMN AccessToken varchar(9) NOT NULL DEFAULT 'hush'")
+    visits.on_analytics(
+        'alter table raw.visit add column "AccessToken" text;'
+        ' create view public.v as select "VisitNum" from raw.visit'
+    )
+    result = visits.run("second")["visit"]
+    assert (result.error, result.rows_written) == (None, 0)
+    columns = "select column_name from information_schema.columns where table_schema = 'raw'"
+    assert ("AccessToken",) not in visits.on_analytics(columns)
+    assert visits.on_analytics("select count(*) from public.v") == [(3,)]
+    visits.on_analytics("drop view public.v")
+
+
 def test_a_failed_table_does_not_stop_the_others_and_a_retry_loads_only_it(
     databases: Databases,
 ) -> None:

@@ -35,6 +35,8 @@ def fields(databases: Databases) -> Databases:
         FIELDS, f"INSERT INTO field SELECT seq, CONCAT('answer ', seq) FROM seq_1_to_{ROWS}"
     )
     databases.run("first")
+    # It was read in the second of its writing, for which the server vouches for nothing.
+    assert databases.run("told")["field"].rows_written == 0
     return databases
 
 
@@ -127,6 +129,26 @@ def test_deletes_are_found_by_bucket_whatever_the_keys(databases: Databases, eng
     assert result.strategy == "incremental"
     assert result.rows_written == len(set(gone)) + 1
     assert equal(databases, "visit", "VisitNum", "Note")
+
+
+@pytest.mark.database
+def test_a_first_load_keeps_what_the_source_says_if_nobody_wrote_meanwhile(
+    databases: Databases,
+) -> None:
+    databases.on_source(
+        FIELDS, f"INSERT INTO field SELECT seq, CONCAT('answer ', seq) FROM seq_1_to_{ROWS}"
+    )
+    kept = "select coalesce(sum(rows), 0) from etl.buckets"
+    databases.run("first")
+    assert databases.on_analytics(kept) == [(0,)]
+    databases.on_analytics("drop schema raw, etl cascade")
+    settle(databases)
+    databases.run("second")
+    assert databases.on_analytics(kept) == [(ROWS,)]
+    databases.on_source("UPDATE field SET Answer = 'other' WHERE FieldNum = 7000")
+    third = databases.run("third")["field"]
+    assert third.rows_read < 2_000
+    assert third.rows_written == 1
 
 
 @pytest.mark.database

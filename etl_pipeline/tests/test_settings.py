@@ -55,7 +55,11 @@ def test_excluded_tables(table: str, excluded: bool) -> None:
     [
         ("userod", "Password", True), ("userod", "UserName", False),
         ("procnote", "Signature", True), ("procnote", "SigIsTopaz", False),
-        ("patient", "Password", False),
+        ("emailaddress", "EmailPassword", True), ("emailaddress", "AccessToken", True),
+        ("creditcard", "XChargeToken", True), ("clearinghouse", "Password", True),
+        ("userod", "PasswordHash", True), ("patient", "SecurityHash", True),
+        ("document", "ChartLetterHash", True), ("patient", "PassportCountry", False),
+        ("procedurelog", "ProcFee", False), ("treatplan", "SignatureText", False),
     ],
 )  # fmt: skip
 def test_excluded_columns(table: str, column: str, excluded: bool) -> None:

@@ -140,7 +140,7 @@ fn python(context: &Context, image: &TestImage, report: &mut Report<'_>) {
     let suites: [(&str, u64, &[&str]); 2] = [
         (
             "ETL tests (MariaDB, Postgres)",
-            40,
+            250,
             &[
                 "pytest",
                 "-q",

@@ -107,6 +107,13 @@ impl<'a> Bench<'a> {
         self.context.machine.run(&step)
     }
 
+    /// Takes out of the texts what the floor cannot carry.
+    pub(super) fn plain(&self, tables: &[&str]) -> Result<()> {
+        let arguments = [&["plain"], tables].concat();
+        self.asked::<u64>("make texts plain", "data.py", &arguments)
+            .map(drop)
+    }
+
     /// Repeats a table's rows until it has `rows`.
     pub(super) fn grow(&self, table: &str, rows: u64) -> Result<()> {
         self.asked::<u64>(

@@ -110,7 +110,10 @@ pub(super) fn rows(context: &Context, args: &cli::BenchEtl, runs: usize) -> Resu
     let bench = Bench::start(context, &servers, &image)?;
     let copiers = bench.copiers()?;
     let what = format!("a clinic of scale {}", args.scale);
-    context.term.task(&what, || bench.fill(args.scale))?;
+    context.term.task(&what, || -> Result<()> {
+        bench.fill(args.scale)?;
+        bench.plain(&LARGE)
+    })?;
     let only = Only(args.only.as_deref().unwrap_or_default().to_lowercase());
     let mut rows = Vec::new();
     for (set, tables, names) in [
