@@ -206,6 +206,7 @@ def test_what_the_package_is_given(dag: DAG, package: Package, migrated: Metadat
     assert load["full"] is True
     assert load["guard"]["outcome"] == "open"
     assert load["guard"]["allowed"] is True
+    assert load["until"].isoformat() == load["guard"]["closes_at"]
     assert package.given["dbt_build"]["target"] == "clinic"
     assert package.given["dbt_build"]["full_refresh"] is True
     assert package.given["verify"] == {"run_id": run.run_id}

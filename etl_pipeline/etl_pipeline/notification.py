@@ -7,10 +7,13 @@ states, counts and durations only: no error texts, because those may quote value
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
+
+from etl_pipeline.verify import OK_OUTCOMES
 
 NAMES_SHOWN = 5
 _NOT_RUN = frozenset({None, "upstream_failed", "skipped", "removed"})
@@ -178,13 +181,18 @@ def _load_lines(facts: RunFacts) -> list[str]:
     if not tables:
         return []
     failed = sorted(str(t.get("table")) for t in tables if t.get("error"))
-    full = sum(1 for t in tables if t.get("strategy") == "full")
+    counts = Counter(str(t.get("strategy")) for t in tables)
+    kinds = ", ".join(f"{counts[kind]} {kind}" for kind in sorted(counts))
     rows = sum(int(t.get("rows_written") or 0) for t in tables)
     line = (
         f"load: {len(tables) - len(failed)} of {len(tables)} tables"
-        f" ({full} full, {len(tables) - full} incremental), {rows:,} rows written"
+        f" ({kinds}), {rows:,} rows written"
     )
-    return [line + (f"; failed: {_names(failed)}" if failed else "")]
+    changes = [str(change) for change in detail.get("schema_changes") or ()]
+    return [
+        line + (f"; failed: {_names(failed)}" if failed else ""),
+        *([f"schema of the source: {_names(changes)}"] if changes else []),
+    ]
 
 
 def _verify_lines(facts: RunFacts) -> list[str]:
@@ -192,8 +200,7 @@ def _verify_lines(facts: RunFacts) -> list[str]:
     if not verification:
         return []
     tables = [t for t in verification.get("checks", ()) if isinstance(t, Mapping)]
-    agree = ("match", "changed")  # changed: the source moved on after the load
-    differ = sorted(str(t.get("table")) for t in tables if t.get("outcome") not in agree)
+    differ = sorted(str(t.get("table")) for t in tables if t.get("outcome") not in OK_OUTCOMES)
     text = (
         f"{len(tables) - len(differ)} of {len(tables)} tables agree with the source"
         if tables

@@ -55,6 +55,24 @@ def facts(
     )
 
 
+def test_what_was_not_read_and_what_changed_at_the_source_are_told() -> None:
+    load = {
+        "tables": [
+            *LOAD["tables"],
+            {"table": "zipcode", "strategy": "unchanged", "rows_written": 0, "error": None},
+            {"table": "clinic", "strategy": "unchanged", "rows_written": 0, "error": None},
+        ],
+        "schema_changes": ["procedurelog gains column IsMirrored tinyint"],
+    }
+    verify = {"checks": [*VERIFY["checks"], {"table": "zipcode", "outcome": "unchanged"}]}
+    results = {task: {"ok": True, "result": result}
+               for task, result in (("report", load), ("verify", verify))}  # fmt: skip
+    text = compose_message(facts(results=results)).splitlines()
+    assert "load: 4 of 4 tables (1 full, 1 incremental, 2 unchanged), 1,234 rows written" in text
+    assert "schema of the source: procedurelog gains column IsMirrored tinyint" in text
+    assert "verification: 3 of 3 tables agree with the source" in text
+
+
 def test_success_in_full() -> None:
     assert compose_message(facts()) == "\n".join(
         [
