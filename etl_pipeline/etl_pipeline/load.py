@@ -233,6 +233,7 @@ class _Load:
     def _stage_forgotten(self) -> None:
         """Read by key what the source has, raw has not, and no stamp announced."""
         with self.target.transaction() as cursor:
+            self._choose_joins(cursor)
             forgotten = cursor.rows(
                 sql.SQL(
                     "select {} from {} as k where not exists (select 1 from {} as r where {})"
