@@ -95,10 +95,10 @@ def test_a_window_that_is_over_leaves_the_source_alone(several: Databases) -> No
 
 
 def test_a_window_that_closes_meanwhile_keeps_what_is_loaded(several: Databases) -> None:
-    """A table that somebody has locked is being read when the window closes."""
+    """A table that somebody has locked is being read when the window closes; others had time."""
     several.run("first", tables=["t3"])
     several.on_source("UPDATE t3 SET note = 'new' WHERE id = 1", "LOCK TABLES t3 WRITE")
-    until = datetime.now(UTC) + timedelta(seconds=3)
+    until = datetime.now(UTC) + timedelta(seconds=10)
     try:
         results = several.run("second", connections=2, until=until)
     finally:
