@@ -55,9 +55,13 @@ def load_tables(
     closing = None
     if until is not None:
         seconds = (until - datetime.now(UTC)).total_seconds()
-        closing = threading.Timer(max(0.0, seconds), crew.close, [until])
-        closing.daemon = True
-        closing.start()
+        if seconds <= 0:
+            # At once and not by a timer, which a small table could outrun.
+            crew.close(until)
+        else:
+            closing = threading.Timer(seconds, crew.close, [until])
+            closing.daemon = True
+            closing.start()
     threads = [
         threading.Thread(target=crew.work, name=f"etl-{n}", daemon=True)
         for n in range(min(connections, len(plans)))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 from psycopg2 import sql
@@ -18,7 +18,7 @@ from psycopg2 import sql
 from etl_pipeline import digests
 from etl_pipeline.figures import SAMPLED_FROM, SAMPLES, Sieve
 from etl_pipeline.masking import shown
-from etl_pipeline.plan import State, Watermark
+from etl_pipeline.plan import OVERLAP, State, Watermark
 from etl_pipeline.source import Source, Table
 from etl_pipeline.staging import Ranges, Stage
 from etl_pipeline.target import Cursor, Target
@@ -216,11 +216,12 @@ class _Check:
         old: sql.Composable = sql.SQL("0")
         if self.watermark is not None and self.table.stamp is not None and cells:
             old = sql.SQL(
-                "count(*) filter (where {} and {} <= {}::timestamp at time zone 'UTC' and ({}))"
+                "count(*) filter (where {} and {} < {}::timestamp at time zone 'UTC' and ({}))"
             ).format(
                 self._both,
                 sql.Identifier("s", self.table.stamp),
-                sql.Literal(self.watermark.value),
+                # Within the overlap a load may have come too early, as the next one knows.
+                sql.Literal(str(datetime.fromisoformat(self.watermark.value) - OVERLAP)),
                 sql.SQL(" or ").join(cells),
             )
         counted = [
