@@ -4,12 +4,15 @@ A bucket is a range of a table's whole-number key, about `ROWS_PER_BUCKET` rows 
 scans, groups and adds up; what travels is three numbers for a thousand rows.
 
 - Keys: count, sum and sum of products are compared between the source and raw, of the same night.
-- Rows: a checksum of each row as it would be sent is compared with what the source said when the
-  bucket was last read. For a table without a change stamp it tells what to read.
+- Rows: a checksum of each row as it would be sent is compared with the one of when the bucket was
+  last read. For a table without a change stamp it tells what to read. The server adds it up; of a
+  table that is read as a whole, `Tally` does, from the very lines that are loaded.
 """
 
 from __future__ import annotations
 
+import zlib
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -107,9 +110,46 @@ def source_rows(source: Source, table: Table, keys_per_bucket: int) -> Buckets:
     key = quoted(table.counted_key or "")
     query = (
         f"SELECT {key} DIV {keys_per_bucket} AS bucket, COUNT(*),"  # noqa: S608
-        f" SUM(CRC32({source.line(table.columns)})) FROM {quoted(table.name)} GROUP BY bucket"
+        f" SUM(CRC32({source.line(table.line)})) FROM {quoted(table.name)} GROUP BY bucket"
     )
     return buckets_of(keys_per_bucket, source.rows(query))
+
+
+class Tally:
+    """What `source_rows` would say of lines that pass through: `table.line`, the key first."""
+
+    def __init__(self, keys_per_bucket: int) -> None:
+        self._width = keys_per_bucket
+        self._figures: dict[int, Figures] = {}
+
+    def add(self, lines: Sequence[bytes]) -> None:
+        """Count lines, most of which have neighbours for neighbours: rows lie as they were added.
+
+        Half a microsecond a row in ascending order, which costs the client about what the same
+        figures would cost the server, and the server none of it.
+        """
+        keys = [int(line.partition(b",")[0]) for line in lines]
+        checksums = list(map(zlib.crc32, lines))
+        if keys and keys[0] >= 0 and keys == sorted(keys):
+            start = 0
+            while start < len(keys):
+                bucket = keys[start] // self._width
+                end = bisect_left(keys, (bucket + 1) * self._width, start)
+                self._count(bucket, end - start, sum(checksums[start:end]))
+                start = end
+            return
+        for key, checksum in zip(keys, checksums, strict=True):
+            bucket = key // self._width if key >= 0 else -(-key // self._width)
+            self._count(bucket, 1, checksum)
+
+    def _count(self, bucket: int, rows: int, checksum: int) -> None:
+        before = self._figures.get(bucket, (0, 0))
+        self._figures[bucket] = (before[0] + rows, before[1] + checksum)
+
+    @property
+    def buckets(self) -> Buckets:
+        """Of all lines so far."""
+        return Buckets(self._width, self._figures)
 
 
 def differing(left: Buckets, right: Buckets) -> list[int]:

@@ -58,8 +58,8 @@ def text(tables: Sequence[Table]) -> str:
 
 def _facts(table: Table) -> dict[str, Any]:
     usual = strategy(table)
-    if usual.action == "excluded":
-        return {"strategy": "excluded", "reason": usual.reason}
+    if usual.action in ("excluded", "blocked"):
+        return {"strategy": usual.action, "reason": usual.reason}
     try:
         for column in table.columns:
             postgres_type(table.name, column)

@@ -6,27 +6,28 @@ the old rows until the commit. The watermark and the run's row of the table comm
 a crash at any point leaves the table as it was, and the next run reads the same rows again.
 
 Deletes: OpenDental deletes rows for good in daily use and no stamp tells. So an incremental load
-also compares the set of keys: after the rows, for a row that is inserted in between must not look
-deleted. By figures for each thousand keys where the key is a number, so that only the keys of
-buckets that differ travel; else by the list of all keys. Keys that raw lacks although their stamp
-is old (restored rows, a clock that stepped) show up by the same comparison and are read by key.
+also compares the number of rows and, where that differs, the set of keys: after the rows, for a row
+that is inserted in between must not look deleted. By figures for each thousand keys where the key
+is a number, so that only the keys of buckets that differ travel; else by the list of all keys. Keys
+that raw lacks although their stamp is old (restored rows, a clock that stepped) show up by the same
+comparison and are read by key.
 
 Without a stamp, a checksum of each bucket's rows, kept from the last load, tells which to read. It
 is asked for before the rows are: a row that changes in between is read, and read again next time.
-Only for a first load it is asked afterwards, and kept if the server vouches that nobody wrote.
+Where all rows are read it is not asked for, but added up from the lines themselves.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 from psycopg2 import sql
 
 from etl_pipeline import digests, views
-from etl_pipeline.digests import Buckets
+from etl_pipeline.digests import Buckets, Tally
 from etl_pipeline.plan import TablePlan, Watermark
 from etl_pipeline.source import Source, Table
 from etl_pipeline.staging import EVERYTHING, Condition, Ranges, Stage
@@ -54,34 +55,50 @@ _NOTABLE_CHANGE = 0.1
 
 
 def load_table(
-    source: Source, target: Target, plan: TablePlan, run_id: str, known: Watermark | None
+    source: Source,
+    target: Target,
+    plan: TablePlan,
+    run_id: str,
+    known: Watermark | None,
+    has_read: Callable[[], None] = lambda: None,
 ) -> TableResult:
-    """Bring one raw table to the state of the source and commit, with bookkeeping."""
-    return _Load(source, target, plan, run_id, known).run()
+    """Bring one raw table to the state of the source and commit, with bookkeeping.
+
+    Args:
+        has_read: called when `source` is not needed any more, for somebody else to have it.
+    """
+    return _Load(source, target, plan, run_id, known, has_read).run()
 
 
 class _Load:
     def __init__(
-        self, source: Source, target: Target, plan: TablePlan, run_id: str, known: Watermark | None
+        self,
+        source: Source,
+        target: Target,
+        plan: TablePlan,
+        run_id: str,
+        known: Watermark | None,
+        has_read: Callable[[], None],
     ) -> None:
         self.source = source
         self.target = target
         self.plan = plan
         self.run_id = run_id
         self.known = known
+        self.has_read = has_read
         self.table = plan.table
         self.raw = target.name(plan.table.name)
         self.columns = [c.name for c in plan.table.columns]
         self.started = time.monotonic()
-        source.longest_read = 0.0
+        source.longest_read = self.longest_read = 0.0
         self.started_at = datetime.now(UTC)
         self.stage = Stage(source, target, plan.table)
         self.new_stamp: str | None = None
-        # What the source said of the rows before they were read, and last time.
+        # What the rows of each bucket were at the source, now and last time.
         self.told: Buckets | None = None
         self.told_before: Buckets | None = None
-        # Rows of each bucket in raw.
-        self.held: dict[int, int] = {}
+        # Rows of raw before the merge; None = not counted.
+        self.raw_rows: int | None = None
         # Ranges of keys outside of which nothing is deleted; None = of the whole table.
         self.ranges: Ranges = None
         self.present = _STAGE
@@ -89,78 +106,74 @@ class _Load:
     def run(self) -> TableResult:
         if self.plan.create:
             return self._first_load()
-        if self.plan.by_buckets:
-            self._ask_for_buckets()
         if self.plan.new_columns or self.plan.removed or self.plan.widened:
             self._alter()
         self.stage.prepare()
         if self.plan.action == "incremental":
-            self._stage_rows([(f"WHERE {quoted(self.table.stamp or '')} >= %s", [self.plan.since])])
-            self._stage_keys()
-            self._stage_forgotten()
+            self._stage_rows((f"WHERE {quoted(self.table.stamp or '')} >= %s", [self.plan.since]))
+            if self._lost_nothing():
+                self.ranges = []
+            else:
+                self._stage_keys()
+                self._stage_forgotten()
         elif self.plan.action == "buckets" and self._ranges_to_read():
-            self._stage_rows(self.stage.conditions(self.ranges))
+            self._stage_rows(*self.stage.conditions(self.ranges))
         else:
-            self._stage_rows([EVERYTHING])
+            tally = self._tally()
+            self._stage_rows(EVERYTHING, tally=tally)
+            self.told = tally and tally.buckets
+        self._leave_source()
         return self._merge()
 
     def _first_load(self) -> TableResult:
+        tally = self._tally()
         with self.target.transaction() as cursor:
             cursor.run(_create(self.raw, self.table))
-            self.stage.copy(cursor, self.raw, freeze=True)
-            # The source has nothing else to do while the index is built.
-            with ThreadPoolExecutor(1) as other:
-                asked = other.submit(self._buckets_as_read)
-                cursor.run(
-                    sql.SQL("alter table {} add primary key ({})").format(
-                        self.raw, _names(self.table.primary_key)
-                    )
+            self.stage.copy(cursor, self.raw, freeze=True, tally=tally)
+            self.told = tally and tally.buckets
+            self._leave_source()
+            cursor.run(
+                sql.SQL("alter table {} add primary key ({})").format(
+                    self.raw, _names(self.table.primary_key)
                 )
-                stamp = self._largest_stamp(cursor, self.raw)
-                self.told = asked.result()
+            )
+            stamp = self._largest_stamp(cursor, self.raw)
             rows = self.stage.rows_read
             result = self._record(cursor, rows, rows, stamp)
         self._analyze()
         return result
 
-    def _buckets_as_read(self) -> Buckets | None:
-        """What the source says of the rows that have just been read.
+    def _leave_source(self) -> None:
+        self.longest_read = self.source.longest_read
+        self.has_read()
 
-        Asked afterwards, it may tell of rows that were written since: None unless the server
-        vouches that none was. Then the next run reads all, and asks before.
-        """
-        before = self.table.facts
-        if not self.plan.by_buckets or before is None or not before.settled:
+    def _tally(self) -> Tally | None:
+        """Counts the rows of a table that is read as a whole, if another run wants to know."""
+        if not self.plan.by_buckets:
             return None
-        width = digests.width(self.source, self.table)
-        told = digests.source_rows(self.source, self.table, width)
-        after = self.source.facts(self.table.name)
-        return told if after is not None and after.text() == before.text() else None
-
-    def _ask_for_buckets(self) -> None:
-        with self.target.transaction() as cursor:
-            self.told_before = buckets(cursor, self.table.name)
-        # Kept while it fits: with another width nothing could be compared.
-        width, before = digests.width(self.source, self.table), self.told_before
-        if before is not None and width <= 4 * before.width and before.width <= 4 * width:
-            width = before.width
-        with ThreadPoolExecutor(1) as other, self.target.transaction() as cursor:
-            asked = other.submit(digests.source_rows, self.source, self.table, width)
-            self.held = digests.raw_counts(cursor, self.table, self.raw, width)
-            self.told = asked.result()
+        return Tally(digests.width(self.source, self.table))
 
     def _ranges_to_read(self) -> bool:
         """Whether reading the buckets that changed is worth more than a scan; sets `ranges`."""
-        told, before = self.told, self.told_before
-        if told is None or before is None or told.width != before.width:
+        with self.target.transaction() as cursor:
+            before = buckets(cursor, self.table.name)
+        width = digests.width(self.source, self.table)
+        # Kept while it fits: with another width nothing could be compared.
+        if before is None or width > 4 * before.width or before.width > 4 * width:
             return False
+        with ThreadPoolExecutor(1) as other, self.target.transaction() as cursor:
+            asked = other.submit(digests.source_rows, self.source, self.table, before.width)
+            held = digests.raw_counts(cursor, self.table, self.raw, before.width)
+            told = asked.result()
         changed = set(digests.differing(told, before))
         # Raw may have lost or won rows by another hand than ours.
-        changed |= {b for b in self.held.keys() | told.figures.keys()
-                    if self.held.get(b, 0) != told.figures.get(b, (0,))[0]}  # fmt: skip
+        changed |= {b for b in held.keys() | told.figures.keys()
+                    if held.get(b, 0) != told.figures.get(b, (0,))[0]}  # fmt: skip
         rows = sum(told.figures[b][0] for b in changed if b in told.figures)
         if rows > told.rows * _SCAN_FROM:
             return False
+        self.told, self.told_before = told, before
+        self.raw_rows = sum(held.values())
         self.ranges = digests.ranges(sorted(changed), told.width)
         return True
 
@@ -194,13 +207,32 @@ class _Load:
                     [self.table.name],
                 )
         self.known = None
-        self.told_before = None
 
-    def _stage_rows(self, conditions: Iterable[Condition]) -> None:
-        self.stage.read(conditions)
+    def _stage_rows(self, *conditions: Condition, tally: Tally | None = None) -> None:
+        self.stage.read(conditions, tally)
         # Of these rows and not of any that is read later: what happened before that may be unread.
         with self.target.transaction() as cursor:
             self.new_stamp = self._largest_stamp(cursor, _STAGE)
+
+    def _lost_nothing(self) -> bool:
+        """Whether the source has as many rows as raw will have, where such counts are believed.
+
+        A row that was deleted and one that came back under an old stamp hide each other until the
+        table's own night, or until it is verified.
+        """
+        if self.plan.raw_rows is None:
+            return False
+        added = sql.SQL(
+            "select count(*) from {} as s where not exists (select 1 from {} as r where {})"
+        ).format(_STAGE, self.raw, self.stage.same_key("r", "s"))
+        with self.target.transaction() as cursor:
+            self._choose_joins(cursor)
+            here = self.plan.raw_rows + cursor.rows(added)[0][0]
+        query = f"SELECT COUNT(*) FROM {quoted(self.table.name)}"  # noqa: S608 - quoted
+        if self.source.rows(query)[0][0] != here:
+            return False
+        self.raw_rows = self.plan.raw_rows
+        return True
 
     def _stage_keys(self) -> None:
         """List the keys at the source, of those buckets alone that have other keys than raw."""
@@ -262,10 +294,15 @@ class _Load:
     def _merge(self) -> TableResult:
         with self.target.transaction() as cursor:
             self._choose_joins(cursor)
-            written = self._delete(cursor) + self._update(cursor) + self._insert(cursor)
-            # Counted, not reckoned from what was there before: a person may have changed raw.
-            rows = cursor.rows(sql.SQL("select count(*) from {}").format(self.raw))[0][0]
+            deleted, updated = self._delete(cursor), self._update(cursor)
+            inserted = self._insert(cursor)
+            if self.raw_rows is None:
+                # A person may have changed raw since the last load.
+                rows = cursor.rows(sql.SQL("select count(*) from {}").format(self.raw))[0][0]
+            else:
+                rows = self.raw_rows - deleted + inserted
             self.stage.drop(cursor)
+            written = deleted + updated + inserted
             result = self._record(cursor, written, rows, self.new_stamp)
         if written > rows * _NOTABLE_CHANGE:
             self._analyze()
@@ -379,7 +416,7 @@ class _Load:
             bytes=self.stage.bytes,
             seconds=round(time.monotonic() - self.started, 3),
             watermark=stamp,
-            longest_read=round(self.source.longest_read, 3),
+            longest_read=round(self.longest_read, 3),
         )
         record_table(cursor, self.run_id, result, self.started_at)
         return result

@@ -1,13 +1,14 @@
 """What a person has decided about tables: `overrides.yml`, read strictly.
 
+A table whose entry is wrong is blocked, for it may say what must not be copied; the others go on.
 Everything that is wrong is said at once. Only a table that the source lacks is no error: the schema
-moves on, and a file that names a table of an older OpenDental must not stop the night.
+moves on, and a file that names a table of an older OpenDental must not fail the night.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from etl_pipeline.source import Table
 STRATEGIES = ("full", "incremental", "buckets")
 # Types that can be a change stamp by a person's word.
 _STAMPS = ("timestamp", "datetime")
-_HINT = "the example in etl_pipeline/overrides.yml shows what can be said"
+HINT = "the example in etl_pipeline/overrides.yml shows what can be said"
 
 
 @dataclass(frozen=True)
@@ -44,42 +45,35 @@ class Override:
 
 @dataclass(frozen=True)
 class Overrides:
-    """The file as read; `problems` is what is wrong with it whatever the source has."""
+    """The file as read; `problems` is what is wrong with an entry whatever the source has."""
 
     path: Path
     tables: Mapping[str, Override]
-    problems: tuple[str, ...] = ()
+    problems: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def unknown(self, tables: Sequence[Table]) -> tuple[str, ...]:
         """Tables of the file that the source lacks."""
         return tuple(sorted(self.tables.keys() - {t.name for t in tables}))
 
     def applied(self, tables: Sequence[Table]) -> tuple[Table, ...]:
-        """`tables` as a person wants them.
+        """`tables` as a person wants them; one whose entry is wrong carries the mistake."""
+        return tuple(
+            self._applied(table, self.tables[table.name]) if table.name in self.tables else table
+            for table in tables
+        )
 
-        Raises:
-            PipelineError: with everything that is wrong in the file.
-        """
-        problems = list(self.problems)
-        found = []
-        for table in tables:
-            override = self.tables.get(table.name)
-            if override is None:
-                found.append(table)
-                continue
-            wrong = [f"{table.name}: {problem}" for problem in _conflicts(table, override)]
-            problems += wrong
-            found.append(table if wrong else _apply(table, override))
+    def _applied(self, table: Table, override: Override) -> Table:
+        problems = (*self.problems.get(table.name, ()), *_conflicts(table, override))
         if problems:
-            raise PipelineError(f"reading {self.path}: {'; '.join(problems)}", _HINT)
-        return tuple(found)
+            return replace(table, mistake=f"{self.path}: {table.name}: {'; '.join(problems)}")
+        return _apply(table, override)
 
 
 def read(path: Path) -> Overrides:
     """The file at `path`; the default one need not be there.
 
     Raises:
-        PipelineError: it cannot be read, or is no YAML.
+        PipelineError: it cannot be read, or is no YAML of tables.
     """
     try:
         document = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a safe one
@@ -93,22 +87,22 @@ def read(path: Path) -> Overrides:
         raise PipelineError(f"reading {path}: {error.strerror}", "ETL_OVERRIDES names it") from None
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise PipelineError(f"reading {path}{line}: {error.problem}", _HINT) from None
+        raise PipelineError(f"reading {path}{line}: {error.problem}", HINT) from None
     except (yaml.YAMLError, UnicodeDecodeError):
-        raise PipelineError(f"reading {path}: it is no YAML in UTF-8", _HINT) from None
+        raise PipelineError(f"reading {path}: it is no YAML in UTF-8", HINT) from None
     if document is None:
         return Overrides(path, {})
     if not isinstance(document, dict):
-        return Overrides(path, {}, ("it is no mapping of tables",))
-    problems: list[str] = []
-    tables = {}
+        raise PipelineError(f"reading {path}: it is no mapping of tables", HINT)
+    tables, problems = {}, {}
     for name, entry in document.items():
-        parser = _Entry(str(name))
+        parser = _Entry()
         if not isinstance(name, str):
-            parser.problems.append(f"{name}: a table's name has to be quoted here")
-        tables[str(name)] = parser.parse(entry)
-        problems += parser.problems
-    return Overrides(path, tables, tuple(problems))
+            raise PipelineError(f"reading {path}: {name}: a table's name has to be quoted", HINT)
+        tables[name] = parser.parse(entry)
+        if parser.problems:
+            problems[name] = tuple(parser.problems)
+    return Overrides(path, tables, problems)
 
 
 class _Loader(yaml.SafeLoader):
@@ -130,21 +124,20 @@ class _Loader(yaml.SafeLoader):
 class _Entry:
     """Parses what the file says of one table, and remembers what is wrong."""
 
-    def __init__(self, table: str) -> None:
-        self.table = table
+    def __init__(self) -> None:
         self.problems: list[str] = []
 
     def parse(self, entry: object) -> Override:
         if not isinstance(entry, dict):
-            self._wrong("it is no mapping of keys")
+            self.problems.append("it is no mapping of keys")
             return Override()
         known = ("exclude", "columns", "strategy", "stamp", "flags")
         for key in entry:
             if key not in known:
-                self._wrong(f"{key}: no such key; there are {', '.join(known)}")
+                self.problems.append(f"{key}: no such key; there are {', '.join(known)}")
         strategy = self._text(entry, "strategy")
         if strategy is not None and strategy not in STRATEGIES:
-            self._wrong(f"strategy: {strategy} is none of {', '.join(STRATEGIES)}")
+            self.problems.append(f"strategy: {strategy} is none of {', '.join(STRATEGIES)}")
             strategy = None
         return Override(
             self._text(entry, "exclude"),
@@ -160,30 +153,29 @@ class _Entry:
         value = entry[key]
         if isinstance(value, str) and value.strip():
             return value
-        self._wrong(f"{key}: {'a reason' if key == 'exclude' else 'a name'} has to stand there")
+        self.problems.append(
+            f"{key}: {'a reason' if key == 'exclude' else 'a name'} has to stand there"
+        )
         return None
 
     def _columns(self, entry: Mapping[Any, Any]) -> tuple[str, ...]:
         value = entry.get("columns", {})
         if not isinstance(value, dict):
-            self._wrong("columns: has to be a mapping such as {Note: exclude}")
+            self.problems.append("columns: has to be a mapping such as {Note: exclude}")
             return ()
         for name, what in value.items():
             if not isinstance(name, str):
-                self._wrong(f"columns: {name}: a column's name has to be quoted here")
+                self.problems.append(f"columns: {name}: a column's name has to be quoted here")
             elif what != "exclude":
-                self._wrong(f"columns: {name}: can only be exclude")
+                self.problems.append(f"columns: {name}: can only be exclude")
         return tuple(name for name in value if isinstance(name, str))
 
     def _flags(self, entry: Mapping[Any, Any]) -> tuple[str, ...]:
         value = entry.get("flags", [])
         if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-            self._wrong("flags: has to be a list of columns such as [IsHidden]")
+            self.problems.append("flags: has to be a list of columns such as [IsHidden]")
             return ()
         return tuple(value)
-
-    def _wrong(self, problem: str) -> None:
-        self.problems.append(f"{self.table}: {problem}")
 
 
 def _conflicts(table: Table, override: Override) -> Iterator[str]:

@@ -338,10 +338,13 @@ def _read_only(privileges: tuple[str, ...], settings: Settings) -> Finding:
 def _overrides(settings: Settings, tables: Sequence[Table]) -> list[Finding]:
     try:
         read = overrides.read(settings.overrides)
-        read.applied(tables)
     except PipelineError as error:
         return [_finding(error)]
-    found = []
+    found = [
+        Finding("warning", f"{table.mistake}", f"{overrides.HINT}; until then it is not loaded")
+        for table in read.applied(tables)
+        if table.mistake is not None
+    ]
     for name in read.unknown(tables):
         # A misspelt one would be copied although a person has said otherwise.
         like = difflib.get_close_matches(name, [t.name for t in tables], n=1)

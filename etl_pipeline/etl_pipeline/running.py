@@ -1,17 +1,19 @@
 """The tables of one run, over a few connections at once.
 
-Each worker has a connection of its own to either side, takes the largest table that is left, and
-goes on after a failure. Two servers and this process share the work of one table unevenly, so one
-stream leaves cores idle: a second one uses them (`cargo xtask bench etl`). Few are enough, and the
-practice's server has to serve the practice.
+Each worker has a connection of its own to the analytics database, borrows one to the source, takes
+the largest table that is left, and goes on after a failure. It gives the source back once a table
+is read: there is one worker more than connections to the source, so that these are never idle while
+an index is built or rows are merged. Two servers and this process share the work of one table
+unevenly, so one stream leaves cores idle: a second one uses them (`cargo xtask bench etl`). Few are
+enough, and the practice's server has to serve the practice.
 """
 
 from __future__ import annotations
 
-import contextlib
+import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
 import psycopg2
@@ -42,7 +44,7 @@ def load_tables(
     """Load what `plans` say, record what failed; results in the order of `plans`.
 
     Args:
-        connections: tables that are read at once, each over one connection to either side.
+        connections: tables that are read at once, each over one connection to the source.
         until: aware; then the source is left at once. What is loaded stays; a table that is being
             read, and each that was not begun, has failed, and the next run begins with it.
         done: told of each result as it comes, one at a time, from a worker's thread.
@@ -51,7 +53,7 @@ def load_tables(
         Exception: the first that no table can be blamed for (the analytics database was lost); the
             other workers are stopped in the middle of their tables.
     """
-    crew = _Crew(settings, plans, watermarks, run_id, done)
+    crew = _Crew(settings, plans, watermarks, run_id, connections, done)
     closing = None
     if until is not None:
         seconds = (until - datetime.now(UTC)).total_seconds()
@@ -64,7 +66,7 @@ def load_tables(
             closing.start()
     threads = [
         threading.Thread(target=crew.work, name=f"etl-{n}", daemon=True)
-        for n in range(min(connections, len(plans)))
+        for n in range(min(connections + 1, len(plans)))
     ]
     for thread in threads:
         thread.start()
@@ -80,6 +82,7 @@ def load_tables(
     finally:
         if closing is not None:
             closing.cancel()
+        crew.leave()
     if crew.failure is not None:
         raise crew.failure
     return tuple(crew.results[plan.table.name] for plan in plans)
@@ -92,6 +95,7 @@ class _Crew:
         plans: Sequence[TablePlan],
         watermarks: Mapping[str, Watermark],
         run_id: str,
+        connections: int,
         done: Callable[[TableResult], None],
     ) -> None:
         self.settings = settings
@@ -108,15 +112,22 @@ class _Crew:
         self.stopped = False
         self.closed: WindowClosed | None = None
         self.open: set[Source | Target] = set()
+        # None stands for one that nobody has opened yet.
+        self.sources: queue.SimpleQueue[Source | None] = queue.SimpleQueue()
+        for _ in range(connections):
+            self.sources.put(None)
 
     def work(self) -> None:
         """Take tables until none is left; a thread's whole life."""
         try:
-            with Target(self.settings.analytics) as target, self._held(target):
-                while self._some_left():
-                    with Source(self.settings.source) as source, self._held(source):
-                        self._tables_over(source, target)
-                self._leave_rest(target)
+            with Target(self.settings.analytics) as target:
+                self.opened(target)
+                try:
+                    while self._load_next(target):
+                        pass
+                    self._leave_rest(target)
+                finally:
+                    self.dismiss(target)
         except BaseException as error:
             with self.lock:
                 if self.failure is None and not self.stopped:
@@ -129,6 +140,11 @@ class _Crew:
             self.stopped = True
             for connection in self.open:
                 connection.abort()
+
+    def leave(self) -> None:
+        """Close what is open, once nobody is at work."""
+        for connection in tuple(self.open):
+            self.dismiss(connection)
 
     def close(self, at: datetime) -> None:
         """The window is over: leave the source, and say so of every table that is not loaded."""
@@ -145,19 +161,30 @@ class _Crew:
         while self.closed is not None and (plan := self._next()) is not None:
             self._finished(record_failure(target, plan, self.run_id, self.closed))
 
-    def _tables_over(self, source: Source, target: Target) -> None:
-        """Load until nothing is left, or a failure has made the source's connection useless."""
-        while self.closed is None and (plan := self._next()) is not None:
-            name = plan.table.name
+    def _load_next(self, target: Target) -> bool:
+        """Load one table, if one is left to be begun."""
+        loan = _Loan(self)
+        try:
+            if not self._some_left():
+                return False
+            source = loan.open()
+            if self.closed is not None or (plan := self._next()) is None:
+                return False
+            watermark = self.watermarks.get(plan.table.name)
             try:
-                result = load_table(source, target, plan, self.run_id, self.watermarks.get(name))
+                result = load_table(source, target, plan, self.run_id, watermark, loan.end)
             except (PipelineError, psycopg2.Error, pymysql.MySQLError, OSError) as error:
                 if target.connection.closed or self.stopped:
                     raise
-                why = self.closed or error
-                self._finished(record_failure(target, plan, self.run_id, why))
-                return
-            self._finished(result)
+                loan.spoil()
+                result = record_failure(target, plan, self.run_id, self.closed or error)
+        except BaseException:
+            loan.spoil()
+            raise
+        finally:
+            loan.end()
+        self._finished(result)
+        return True
 
     def _finished(self, result: TableResult) -> None:
         with self.lock:
@@ -172,16 +199,47 @@ class _Crew:
         with self.lock:
             return bool(self.left) and not self.stopped and self.closed is None
 
-    @contextlib.contextmanager
-    def _held(self, connection: Source | Target) -> Iterator[None]:
-        """Known to `stop` for as long as it is open."""
+    def opened(self, connection: Source | Target) -> None:
+        """Have `stop` end what it does."""
         with self.lock:
             self.open.add(connection)
-        try:
-            yield
-        finally:
-            with self.lock:
-                self.open.discard(connection)
+
+    def dismiss(self, connection: Source | Target) -> None:
+        """Close it, whatever it is at."""
+        with self.lock:
+            self.open.discard(connection)
+        connection.close()
+
+
+class _Loan:
+    """A connection to the source while a worker has it; opened by the first that needs it.
+
+    Waits for one to be free.
+    """
+
+    def __init__(self, crew: _Crew) -> None:
+        self._crew = crew
+        self._source: Source | None = crew.sources.get()
+        self._ended = False
+
+    def open(self) -> Source:
+        if self._source is None:
+            self._source = Source(self._crew.settings.source)
+            self._crew.opened(self._source)
+        return self._source
+
+    def end(self) -> None:
+        """Leave it to the next worker; the second time nothing."""
+        if not self._ended:
+            self._ended = True
+            self._crew.sources.put(self._source)
+
+    def spoil(self) -> None:
+        """End it after a failure that may have left something half-read."""
+        if not self._ended and self._source is not None:
+            self._crew.dismiss(self._source)
+            self._source = None
+        self.end()
 
 
 def record_failure(

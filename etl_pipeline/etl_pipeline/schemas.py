@@ -113,7 +113,7 @@ def refresh(settings: Settings, path: Path) -> Diff:
 
     Raises:
         PipelineError: a database cannot be reached, `path` cannot be written or is another's file,
-            or overrides.yml is wrong.
+            or overrides.yml cannot be read.
     """
     try:
         with Source(settings.source) as source, Target(settings.analytics) as target:

@@ -13,7 +13,7 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -93,6 +93,7 @@ class Table:
         excluded, left_out, strategy, vouched: what a person has decided (`overrides.py`): why the
             table is not copied, which of its columns are not, how it is read, which column is its
             change stamp.
+        mistake: why that cannot be followed; then nothing of it is, and the table is blocked.
     """
 
     name: str
@@ -105,6 +106,7 @@ class Table:
     left_out: frozenset[str] = frozenset()
     strategy: str | None = None
     vouched: str | None = None
+    mistake: str | None = None
 
     @property
     def stamp(self) -> str | None:
@@ -126,6 +128,11 @@ class Table:
     def key_columns(self) -> tuple[Column, ...]:
         by_name = {c.name: c for c in self.columns}
         return tuple(by_name[name] for name in self.primary_key)
+
+    @property
+    def line(self) -> tuple[Column, ...]:
+        """The columns in the order in which a row travels: a whole-number key comes first."""
+        return tuple(sorted(self.columns, key=lambda c: c.name != self.counted_key))
 
     @property
     def counted_key(self) -> str | None:
@@ -300,8 +307,11 @@ class Source:
         columns: tuple[Column, ...],
         where: str = "",
         args: Sequence[Any] = (),
+        seen: Callable[[list[bytes]], None] | None = None,
     ) -> Iterator[tuple[int, bytes]]:
         """CSV of `columns` of all rows that match `where`, as (rows, bytes) chunks.
+
+        `seen` is shown the lines of each chunk, as the server sent them.
 
         What Postgres' text cannot hold is mended here, one pass over the bytes: NUL is removed,
         bytes that are no UTF-8 become U+FFFD.
@@ -315,6 +325,8 @@ class Source:
         with self._timed():
             cursor.execute(sql, args or None)
             for rows in packets.rows(self._connection, table.name):
+                if seen is not None:
+                    seen(rows)
                 rows.append(b"")
                 yield len(rows) - 1, _holdable(b"\n".join(rows))
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from psycopg2 import sql
 
+from etl_pipeline.digests import Tally
 from etl_pipeline.source import Source, Table
 from etl_pipeline.target import LOADED_AT, Cursor, Target
 from etl_pipeline.types import Column, quoted
@@ -62,19 +63,23 @@ class Stage:
         *,
         columns: tuple[Column, ...] | None = None,
         freeze: bool = False,
+        tally: Tally | None = None,
     ) -> None:
-        """Append rows of the source that match `condition` to `into`."""
-        columns = self._table.columns if columns is None else columns
-        chunks = self._source.stream(self._table, columns, *condition)
+        """Append rows of the source that match `condition` to `into`; `tally` counts them."""
+        columns = self._table.line if columns is None else columns
+        seen = None if tally is None else tally.add
+        chunks = self._source.stream(self._table, columns, *condition, seen=seen)
         rows, size = cursor.copy(into, [c.name for c in columns], chunks, freeze=freeze)
         self.rows_read += rows
         self.bytes += size
 
-    def read(self, conditions: Iterable[Condition] = (EVERYTHING,)) -> None:
+    def read(
+        self, conditions: Iterable[Condition] = (EVERYTHING,), tally: Tally | None = None
+    ) -> None:
         """Stage the rows that match any of `conditions`, which must not overlap."""
         with self._target.transaction() as cursor:
             for condition in conditions:
-                self.copy(cursor, self.rows, condition)
+                self.copy(cursor, self.rows, condition, tally=tally)
             cursor.run("analyze pg_temp.stage")
 
     def conditions(self, ranges: Ranges) -> Iterator[Condition]:

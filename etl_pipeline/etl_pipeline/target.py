@@ -170,6 +170,9 @@ class Target:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
         with contextlib.suppress(psycopg2.Error):
             self.connection.close()
 
