@@ -190,6 +190,11 @@ def save_state(cursor: Cursor, table: str, facts: Facts, raw: str, rows: int, ru
     )
 
 
+def forget_state(cursor: Cursor, table: str) -> None:
+    """Have the next run look at `table` whatever the server says of it."""
+    cursor.run("delete from etl.states where table_name = %s", [table])
+
+
 def save_check(target: Target, table: str, *, proved: bool) -> None:
     """Keep whether a verification has found the copy of `table` equal."""
     with target.transaction() as cursor:
