@@ -19,7 +19,8 @@ from typing import Any
 
 from psycopg2 import sql
 
-from etl_pipeline.source import Source, Table
+from etl_pipeline.catalog import Table
+from etl_pipeline.source import Source
 from etl_pipeline.target import Cursor
 from etl_pipeline.types import quoted
 

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 
 from psycopg2 import sql
 
+from etl_pipeline.catalog import Table
 from etl_pipeline.digests import PRIMES, Buckets, buckets_of
-from etl_pipeline.source import Source, Table
+from etl_pipeline.source import Source
 from etl_pipeline.target import Cursor
 from etl_pipeline.types import BYTES, INTEGERS, TEXTS, Column, is_real_day, quoted, text_as_utf8
 

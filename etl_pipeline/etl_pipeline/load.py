@@ -26,22 +26,24 @@ from datetime import UTC, datetime
 
 from psycopg2 import sql
 
-from etl_pipeline import digests, views
+from etl_pipeline import digests
 from etl_pipeline.digests import Buckets, Tally
 from etl_pipeline.plan import TablePlan, Watermark
-from etl_pipeline.source import Source, Table
+from etl_pipeline.raw import Raw, names
+from etl_pipeline.source import Source
 from etl_pipeline.staging import EVERYTHING, Condition, Ranges, Stage
-from etl_pipeline.target import LOADED_AT, Cursor, Target
+from etl_pipeline.target import Cursor, Target
 from etl_pipeline.tracking import (
     TableResult,
     buckets,
+    forget,
     forget_state,
     record_table,
     save_buckets,
     save_state,
     save_watermark,
 )
-from etl_pipeline.types import postgres_type, quoted
+from etl_pipeline.types import quoted
 
 _STAGE = Stage.rows
 _KEYS = sql.Identifier("pg_temp", "stage_keys")
@@ -50,8 +52,6 @@ _KEYS_PER_READ = 500
 _FORGOTTEN_LIMIT = 20_000
 # MyISAM reads a row by its key at 1.7 to 3.5 times the cost of reading it in a scan.
 _SCAN_FROM = 0.3
-# Percent of a page that a first load fills.
-_FILLED = 90
 # dbt reads raw minutes after the load, autovacuum may come later: above this share of rows changed
 # the planner is told at once. Not always, because ANALYZE costs far more than a small merge.
 _NOTABLE_CHANGE = 0.1
@@ -90,12 +90,11 @@ class _Load:
         self.known = known
         self.has_read = has_read
         self.table = plan.table
-        self.raw = target.name(plan.table.name)
-        self.columns = [c.name for c in plan.table.columns]
         self.started = time.monotonic()
         source.longest_read = self.longest_read = 0.0
         self.started_at = datetime.now(UTC)
         self.stage = Stage(source, target, plan.table)
+        self.raw = Raw(target, self.stage, plan.table)
         self.new_stamp: str | None = None
         # What the rows of each bucket were at the source, now and last time.
         self.told: Buckets | None = None
@@ -133,19 +132,15 @@ class _Load:
     def _first_load(self) -> TableResult:
         tally = self._tally()
         with self.target.transaction() as cursor:
-            cursor.run(_create(self.raw, self.table))
-            self.stage.copy(cursor, self.raw, freeze=True, tally=tally)
+            self.raw.create(cursor)
+            self.stage.copy(cursor, self.raw.name, freeze=True, tally=tally)
             self.told = tally and tally.buckets
             self._leave_source()
-            cursor.run(
-                sql.SQL("alter table {} add primary key ({})").format(
-                    self.raw, _names(self.table.primary_key)
-                )
-            )
-            stamp = self._largest_stamp(cursor, self.raw)
+            self.raw.add_key(cursor)
+            stamp = self._largest_stamp(cursor, self.raw.name)
             rows = self.stage.rows_read
             result = self._record(cursor, rows, rows, stamp)
-        self._analyze()
+        self.target.analyze(self.table.name)
         return result
 
     def _leave_source(self) -> None:
@@ -168,7 +163,7 @@ class _Load:
             return False
         with ThreadPoolExecutor(1) as other, self.target.transaction() as cursor:
             asked = other.submit(digests.source_rows, self.source, self.table, before.width)
-            held = digests.raw_counts(cursor, self.table, self.raw, before.width)
+            held = digests.raw_counts(cursor, self.table, self.raw.name, before.width)
             told = asked.result()
         changed = set(digests.differing(told, before))
         # Raw may have lost or won rows by another hand than ours.
@@ -185,32 +180,9 @@ class _Load:
     def _alter(self) -> None:
         """Make raw wide enough for what the source has now; all rows are read after that."""
         with self.target.transaction() as cursor:
-            cursor.run("set local lock_timeout = '30s'")
-            changes = [
-                sql.SQL("add column {} {}").format(
-                    _id(column.name), sql.SQL(postgres_type(self.table.name, column))
-                )
-                for column in self.plan.new_columns
-            ]
-            changes += [
-                sql.SQL("alter column {} type {}").format(_id(column.name), sql.SQL(kind))
-                for column, kind in self.plan.widened
-            ]
-            changes += [sql.SQL("drop column {}").format(_id(name)) for name in self.plan.removed]
-            name = self.raw.as_string(self.target.connection)
-            in_the_way = self.plan.widened or self.plan.removed
-            on_top = views.dependents(cursor, name) if in_the_way else ()
-            views.drop(cursor, on_top)
-            cursor.run(sql.SQL("alter table {} {}").format(self.raw, sql.SQL(", ").join(changes)))
-            views.restore(cursor, on_top)
+            self.raw.alter(cursor, self.plan)
             # A crash from here on must not leave old rows without the new values for ever.
-            for kept in ("watermarks", "states", "buckets"):
-                cursor.run(
-                    sql.SQL("delete from {} where table_name = %s").format(
-                        sql.Identifier("etl", kept)
-                    ),
-                    [self.table.name],
-                )
+            forget(cursor, self.table.name)
         self.known = None
 
     def _stage_rows(self, *conditions: Condition, tally: Tally | None = None) -> None:
@@ -230,7 +202,7 @@ class _Load:
         query = f"SELECT COUNT(*) FROM {quoted(self.table.name)}"  # noqa: S608 - quoted
         new = self.source.rows(query)[0][0] - self.plan.raw_rows
         with self.target.transaction() as cursor:
-            self._choose_joins(cursor)
+            self.raw.choose_joins(cursor)
             # The first costs next to nothing and is right where keys count up.
             if new not in (cursor.rows(staged)[0][0] for staged in self._staged_and_new()):
                 return False
@@ -243,10 +215,12 @@ class _Load:
         if self.table.counted_key is not None:
             above = sql.SQL("s.{key} > (select coalesce(max({key}), {least}) from {raw})")
             yield count + above.format(
-                key=_id(self.table.counted_key), least=sql.Literal(-(2**63)), raw=self.raw
+                key=sql.Identifier(self.table.counted_key),
+                least=sql.Literal(-(2**63)),
+                raw=self.raw.name,
             )
         yield count + sql.SQL("not exists (select 1 from {} as r where {})").format(
-            self.raw, self.stage.same_key("r", "s")
+            self.raw.name, self.stage.same_key("r", "s")
         )
 
     def _stage_keys(self) -> None:
@@ -257,7 +231,7 @@ class _Load:
         with self.target.transaction() as cursor:
             cursor.run(
                 sql.SQL("create temp table stage_keys as select {} from {} with no data").format(
-                    _names(self.table.primary_key), self.raw
+                    names(self.table.primary_key), self.raw.name
                 )
             )
             listed = Stage(self.source, self.target, self.table)
@@ -271,7 +245,7 @@ class _Load:
         # Both servers count at the same time.
         with ThreadPoolExecutor(1) as other, self.target.transaction() as cursor:
             asked = other.submit(digests.source_keys, self.source, self.table, width)
-            raw = digests.raw_keys(cursor, self.table, self.raw, _STAGE, width)
+            raw = digests.raw_keys(cursor, self.table, self.raw.name, _STAGE, width)
             source = asked.result()
         other_keys = digests.differing(source, raw)
         if len(other_keys) <= len(source.figures) * _SCAN_FROM or not source.figures:
@@ -280,15 +254,15 @@ class _Load:
     def _stage_forgotten(self) -> None:
         """Read by key what the source has, raw has not, and no stamp announced."""
         with self.target.transaction() as cursor:
-            self._choose_joins(cursor)
+            self.raw.choose_joins(cursor)
             forgotten = cursor.rows(
                 sql.SQL(
                     "select {} from {} as k where not exists (select 1 from {} as r where {})"
                     " and not exists (select 1 from {} as s where {})"
                 ).format(
-                    _names(self.table.primary_key, "k"),
+                    names(self.table.primary_key, "k"),
                     _KEYS,
-                    self.raw,
+                    self.raw.name,
                     self.stage.same_key("r", "k"),
                     _STAGE,
                     self.stage.same_key("s", "k"),
@@ -308,12 +282,14 @@ class _Load:
 
     def _merge(self) -> TableResult:
         with self.target.transaction() as cursor:
-            self._choose_joins(cursor)
-            deleted, updated = self._delete(cursor), self._update(cursor)
-            inserted = self._insert(cursor)
+            self.raw.choose_joins(cursor)
+            deleted = self.raw.delete(cursor, self.present, self.ranges)
+            # Most of what an increment stages is there already, most of all rows is unchanged.
+            updated = self.raw.update(cursor, consume=self.plan.action == "incremental")
+            inserted = self.raw.insert(cursor)
             if self.raw_rows is None:
                 # A person may have changed raw since the last load.
-                rows = cursor.rows(sql.SQL("select count(*) from {}").format(self.raw))[0][0]
+                rows = self.raw.count(cursor)
             else:
                 rows = self.raw_rows - deleted + inserted
             self.stage.drop(cursor)
@@ -322,75 +298,8 @@ class _Load:
             if self.new_rows not in (None, inserted):
                 forget_state(cursor, self.table.name)
         if written > rows * _NOTABLE_CHANGE:
-            self._analyze()
+            self.target.analyze(self.table.name)
         return result
-
-    def _choose_joins(self, cursor: Cursor) -> None:
-        """Nested loops only for a small increment of a large table.
-
-        An empty raw table looks cheap to scan once per staged row, and it grows while INSERT
-        does so: 41,000 rows took 27 s instead of 0.5 s.
-        """
-        known = cursor.rows(
-            "select reltuples from pg_class where oid = %s::regclass",
-            [self.raw.as_string(self.target.connection)],
-        )[0][0]
-        if self.stage.rows_read * 20 > known:
-            cursor.run("set local enable_nestloop = off")
-
-    def _delete(self, cursor: Cursor) -> int:
-        """Remove what the source no longer has."""
-        gone = sql.SQL("not exists (select 1 from {} as k where {})").format(
-            self.present, self.stage.same_key("k", "r")
-        )
-        return sum(
-            cursor.run(
-                sql.SQL("delete from {} as r where {} and {}").format(self.raw, within, gone)
-            )
-            for within in self.stage.raw_within(self.ranges)
-        )
-
-    def _update(self, cursor: Cursor) -> int:
-        # UPDATE and INSERT instead of INSERT … ON CONFLICT: the latter locks, and so rewrites the
-        # page of, every row that it finds unchanged. There is one writer, so nothing conflicts.
-        values = [c for c in self.columns if c not in self.table.primary_key]
-        if not values:
-            return 0
-        assignments = [sql.SQL("{} = s.{}").format(_id(c), _id(c)) for c in values]
-        update = sql.SQL(
-            "update {} as r set {}, {} = now() from {} as s where {} and ({}) is distinct from ({})"
-        ).format(
-            self.raw,
-            sql.SQL(", ").join(assignments),
-            _id(LOADED_AT),
-            _STAGE,
-            self.stage.same_key("r", "s"),
-            _row(values, "r"),
-            _row(values, "s"),
-        )
-        if self.plan.action != "incremental":
-            return cursor.run(update)
-        # Most of what an increment stages: INSERT need not look for it again.
-        return cursor.run(
-            sql.SQL("with u as ({} returning {}) delete from {} as s using u where {}").format(
-                update, _names(self.table.primary_key, "r"), _STAGE, self.stage.same_key("u", "s")
-            )
-        )
-
-    def _insert(self, cursor: Cursor) -> int:
-        return cursor.run(
-            sql.SQL(
-                "insert into {} ({}) select {} from {} as s"
-                " where not exists (select 1 from {} as r where {})"
-            ).format(
-                self.raw,
-                _names(self.columns),
-                _names(self.columns, "s"),
-                _STAGE,
-                self.raw,
-                self.stage.same_key("r", "s"),
-            )
-        )
 
     def _largest_stamp(self, cursor: Cursor, where: sql.Composable) -> str | None:
         """The largest stamp that was read, never below the known one, never in the future.
@@ -404,11 +313,11 @@ class _Load:
         if self.table.vouched is not None and self.table.facts is not None:
             # An application may write a day in the future, behind which no change would be seen.
             known = sql.SQL("{} < {}::timestamp + interval '1 day'").format(
-                _id(self.table.stamp), sql.Literal(self.table.facts.as_of.isoformat(" "))
+                sql.Identifier(self.table.stamp), sql.Literal(self.table.facts.as_of.isoformat(" "))
             )
         value = cursor.rows(
             sql.SQL("select to_char(max({}), 'YYYY-MM-DD HH24:MI:SS.US') from {} where {}").format(
-                _id(self.table.stamp), where, known
+                sql.Identifier(self.table.stamp), where, known
             )
         )[0][0]
         # ISO text of one length sorts as time does.
@@ -427,8 +336,7 @@ class _Load:
             # A person may change the strategy: figures of another night would hide what came since.
             cursor.run("delete from etl.buckets where table_name = %s", [name])
         if self.table.facts is not None:
-            raw = self.raw.as_string(self.target.connection)
-            save_state(cursor, name, self.table.facts, raw, rows, self.run_id)
+            save_state(cursor, name, self.table.facts, self.raw.text(cursor), rows, self.run_id)
         result = TableResult(
             table=name,
             strategy=self.plan.action,
@@ -442,36 +350,6 @@ class _Load:
         )
         record_table(cursor, self.run_id, result, self.started_at)
         return result
-
-    def _analyze(self) -> None:
-        with self.target.transaction() as cursor:
-            cursor.run(sql.SQL("analyze {}").format(self.raw))
-
-
-def _create(raw: sql.Composable, table: Table) -> sql.Composable:
-    # Rows with a stamp are updated in place; with room on their page the index stays as it is,
-    # which halves what an update costs.
-    filled = sql.SQL("" if table.stamp is None else f" with (fillfactor = {_FILLED})")
-    columns = [
-        sql.SQL("{} {}").format(_id(c.name), sql.SQL(postgres_type(table.name, c)))
-        for c in table.columns
-    ]
-    return sql.SQL("create table {} ({}, {} timestamptz not null default now()){}").format(
-        raw, sql.SQL(", ").join(columns), _id(LOADED_AT), filled
-    )
-
-
-def _id(name: str) -> sql.Identifier:
-    return sql.Identifier(name)
-
-
-def _names(names: list[str] | tuple[str, ...], alias: str | None = None) -> sql.Composable:
-    parts = [sql.Identifier(alias, n) if alias else sql.Identifier(n) for n in names]
-    return sql.SQL(", ").join(parts)
-
-
-def _row(names: list[str], alias: str) -> sql.Composable:
-    return sql.SQL("row({})").format(_names(names, alias))
 
 
 def _parts(keys: list[tuple[object, ...]]) -> Iterator[list[tuple[object, ...]]]:

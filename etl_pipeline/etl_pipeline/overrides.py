@@ -14,9 +14,9 @@ from typing import Any
 
 import yaml
 
+from etl_pipeline.catalog import Table
 from etl_pipeline.errors import PipelineError
 from etl_pipeline.settings import OVERRIDES
-from etl_pipeline.source import Table
 
 STRATEGIES = ("full", "incremental", "buckets")
 # Types that can be a change stamp by a person's word.

@@ -9,9 +9,9 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from etl_pipeline import commands, overrides
+from etl_pipeline.catalog import Table
 from etl_pipeline.errors import PipelineError
 from etl_pipeline.exclusions import column_reason, table_reason
-from etl_pipeline.source import Table
 from etl_pipeline.target import RawTable
 from etl_pipeline.types import Column, postgres_type
 

@@ -22,6 +22,7 @@ import pymysql
 from etl_pipeline import tracking
 from etl_pipeline.errors import PipelineError, WindowClosed, describe
 from etl_pipeline.load import load_table
+from etl_pipeline.pace import Pace
 from etl_pipeline.plan import TablePlan, Watermark
 from etl_pipeline.settings import Settings
 from etl_pipeline.source import Source
@@ -111,6 +112,7 @@ class _Crew:
         self.lock = threading.Lock()
         self.stopped = False
         self.closed: WindowClosed | None = None
+        self.pace = Pace(settings.source.bytes_per_second)
         self.open: set[Source | Target] = set()
         # None stands for one that nobody has opened yet.
         self.sources: queue.SimpleQueue[Source | None] = queue.SimpleQueue()
@@ -224,7 +226,7 @@ class _Loan:
 
     def open(self) -> Source:
         if self._source is None:
-            self._source = Source(self._crew.settings.source)
+            self._source = Source(self._crew.settings.source, self._crew.pace)
             self._crew.opened(self._source)
         return self._source
 

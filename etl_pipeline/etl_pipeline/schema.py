@@ -18,8 +18,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from etl_pipeline.catalog import Table
 from etl_pipeline.exclusions import table_reason
-from etl_pipeline.source import Table
 
 # Share of columns that are alike in name and type.
 _NEARLY = 0.8

@@ -13,11 +13,12 @@ import psycopg2
 import pymysql
 
 from etl_pipeline import commands, inventory, overrides, schema
+from etl_pipeline.catalog import Table
 from etl_pipeline.errors import describe
 from etl_pipeline.lineage import Lineage
 from etl_pipeline.schema import Change, Snapshot
 from etl_pipeline.settings import Settings
-from etl_pipeline.source import Source, Table
+from etl_pipeline.source import Source
 from etl_pipeline.target import Cursor, Target
 
 

@@ -20,7 +20,10 @@ OVERRIDES = Path(__file__).resolve().parents[1] / "overrides.yml"
 
 @dataclass(frozen=True)
 class SourceSettings:
-    """How to reach OpenDental's database; the account must be read-only."""
+    """How to reach OpenDental's database; the account must be read-only.
+
+    `bytes_per_second` is what all connections of a run together may take; None = no limit.
+    """
 
     host: str
     port: int
@@ -29,6 +32,7 @@ class SourceSettings:
     password: str = field(repr=False)
     ssl_mode: str = "preferred"
     ssl_ca: str | None = None
+    bytes_per_second: int | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ class Settings:
             SettingsError: naming every missing or malformed variable at once.
         """
         reader = EnvReader(environ)
+        megabytes = reader.number("OPENDENTAL_SOURCE_MAX_MB_PER_SECOND", 0, 0, 10_000)
         settings = cls(
             source=SourceSettings(
                 host=reader.text("OPENDENTAL_SOURCE_HOST", "mysql"),
@@ -73,6 +78,7 @@ class Settings:
                 password=reader.required("OPENDENTAL_SOURCE_PASSWORD"),
                 ssl_mode=reader.choice("OPENDENTAL_SOURCE_SSL_MODE", "preferred", SSL_MODES),
                 ssl_ca=reader.optional("OPENDENTAL_SOURCE_SSL_CA"),
+                bytes_per_second=megabytes * 1_000_000 or None,
             ),
             analytics=AnalyticsSettings(
                 host=reader.text("POSTGRES_ANALYTICS_HOST", "postgres"),

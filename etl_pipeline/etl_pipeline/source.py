@@ -1,4 +1,4 @@
-"""The source: OpenDental's MariaDB/MySQL, read-only, introspected, streamed.
+"""The source: OpenDental's MariaDB/MySQL, read-only, streamed.
 
 MyISAM holds a table's read lock until the last row of a SELECT has been read, and a reader that
 waits makes writers wait. So a read is a pure forward: nothing is computed between two rows. It is
@@ -14,28 +14,24 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any
 
 import pymysql
 from pymysql.cursors import SSCursor
 
-from etl_pipeline import packets
+from etl_pipeline import catalog, packets
+from etl_pipeline.catalog import Facts, Table
 from etl_pipeline.connecting import explain_source
 from etl_pipeline.errors import ConnectionFailed
-from etl_pipeline.exclusions import column_reason
+from etl_pipeline.pace import Pace
 from etl_pipeline.settings import SourceSettings
-from etl_pipeline.types import Column, csv_row, postgres_type, quoted
+from etl_pipeline.types import Column, csv_row, quoted
 
 CONNECT_SECONDS = 10
 # As long as the vendor's own client waits; a full read of the largest table takes minutes.
 READ_SECONDS = 3600
 
-# The clock of files and the clock of the server may be a tick apart.
-_SETTLING = timedelta(seconds=2)
-_WHOLE = ("smallint", "integer", "bigint")
 # Access to a database, a table or a column denied; no such table.
 _NOT_READABLE = frozenset([1044, 1142, 1143, 1146])
 # What a read-only account may hold; anything else could change the source.
@@ -54,95 +50,6 @@ _READING = frozenset(
 )
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What the server knows of a table without reading it; equal facts, equal rows.
-
-    Attributes:
-        written_at: when a row was last written, whole seconds, UTC. None where the server does not
-            keep it: InnoDB forgets it at a restart, and a table in memory-mapped files tells late.
-        rows: exact for MyISAM, an estimate for InnoDB.
-        as_of: the server's clock before the facts were asked for, UTC.
-        engine: e.g. MyISAM.
-    """
-
-    written_at: datetime | None
-    created_at: datetime | None
-    rows: int
-    bytes: int
-    next_key: int | None
-    as_of: datetime
-    engine: str = ""
-
-    @property
-    def settled(self) -> bool:
-        """Whether a later write is bound to show: it would carry another second."""
-        return self.written_at is not None and self.written_at + _SETTLING <= self.as_of
-
-    def text(self) -> str:
-        """What is compared with what another night says."""
-        return f"{self.written_at} {self.created_at} {self.rows} {self.bytes} {self.next_key}"
-
-
-@dataclass(frozen=True)
-class Table:
-    """A base table of the source, without its excluded columns.
-
-    Attributes:
-        indexed: columns that an index begins with: a range of them is read without a scan.
-        excluded, left_out, strategy, vouched: what a person has decided (`overrides.py`): why the
-            table is not copied, which of its columns are not, how it is read, which column is its
-            change stamp.
-        mistake: why that cannot be followed; then nothing of it is, and the table is blocked.
-    """
-
-    name: str
-    columns: tuple[Column, ...]
-    primary_key: tuple[str, ...]
-    estimated_rows: int = 0
-    indexed: frozenset[str] = frozenset()
-    facts: Facts | None = None
-    excluded: str | None = None
-    left_out: frozenset[str] = frozenset()
-    strategy: str | None = None
-    vouched: str | None = None
-    mistake: str | None = None
-
-    @property
-    def stamp(self) -> str | None:
-        """The change stamp: the `timestamp … ON UPDATE` column that the server maintains, or the
-        one that a person vouches for.
-        """
-        if self.vouched is not None:
-            return self.vouched
-        stamps = [c.name for c in self.columns if c.auto_stamp]
-        preferred = [name for name in ("SecDateTEdit", "DateTStamp") if name in stamps]
-        return next(iter(preferred + stamps), None)
-
-    @property
-    def wall_clock(self) -> bool:
-        """Whether the change stamp is no moment but what the practice's clock showed."""
-        return any(c.name == self.stamp and c.kind == "datetime" for c in self.columns)
-
-    @property
-    def key_columns(self) -> tuple[Column, ...]:
-        by_name = {c.name: c for c in self.columns}
-        return tuple(by_name[name] for name in self.primary_key)
-
-    @property
-    def line(self) -> tuple[Column, ...]:
-        """The columns in the order in which a row travels: a whole-number key comes first."""
-        return tuple(sorted(self.columns, key=lambda c: c.name != self.counted_key))
-
-    @property
-    def counted_key(self) -> str | None:
-        """The key, where it is one whole number that fits a bigint."""
-        if len(self.primary_key) != 1:
-            return None
-        (key,) = self.key_columns
-        return key.name if postgres_type(self.name, key) in _WHOLE else None
-
-
 class Source:
     """One connection to the source; a context manager.
 
@@ -151,8 +58,10 @@ class Source:
             MyISAM was locked for longer.
     """
 
-    def __init__(self, settings: SourceSettings) -> None:
+    def __init__(self, settings: SourceSettings, pace: Pace | None = None) -> None:
+        """Connect; `pace` is shared with other connections, None = one of its own."""
         self._settings = settings
+        self._pace = pace or Pace(settings.bytes_per_second)
         self.longest_read = 0.0
         try:
             self._connection = _connect(settings)
@@ -236,66 +145,11 @@ class Source:
 
     def tables(self) -> tuple[Table, ...]:
         """All base tables by name, with excluded columns left out and keys in key order."""
-        database = self._settings.database
-        keys: dict[str, list[str]] = {}
-        indexed: dict[str, set[str]] = {}
-        for table, column, index, place in self.rows(
-            "SELECT TABLE_NAME, COLUMN_NAME, INDEX_NAME, SEQ_IN_INDEX"
-            " FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = %s"
-            " ORDER BY TABLE_NAME, INDEX_NAME, SEQ_IN_INDEX",
-            [database],
-        ):
-            if index == "PRIMARY":
-                keys.setdefault(table, []).append(column)
-            if place == 1:
-                indexed.setdefault(table, set()).add(column)
-        columns: dict[str, list[Column]] = {}
-        for table, name, kind, full, precision, scale, extra, nullable, charset in self.rows(
-            "SELECT TABLE_NAME, COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, NUMERIC_PRECISION,"
-            " NUMERIC_SCALE, EXTRA, IS_NULLABLE, CHARACTER_SET_NAME"
-            " FROM information_schema.COLUMNS"
-            " WHERE TABLE_SCHEMA = %s ORDER BY TABLE_NAME, ORDINAL_POSITION",
-            [database],
-        ):
-            if column_reason(table, name) is None:
-                kind = kind.lower()
-                stamp = kind == "timestamp" and "on update" in str(extra).lower()
-                maybe = nullable != "NO"
-                columns.setdefault(table, []).append(
-                    Column(name, kind, _text(full), precision, scale, stamp, maybe, charset)
-                )
-        return tuple(
-            Table(
-                name,
-                tuple(columns.get(name, ())),
-                tuple(keys.get(name, ())),
-                facts.rows,
-                frozenset(indexed.get(name, ())),
-                facts,
-            )
-            for name, facts in self._facts().items()
-        )
+        return catalog.tables(self.rows, self._settings.database)
 
     def facts(self, table: str) -> Facts | None:
         """What the server says of one table now; None when it is gone."""
-        return self._facts(" AND TABLE_NAME = %s", [table]).get(table)
-
-    def _facts(self, more: str = "", args: Sequence[Any] = ()) -> dict[str, Facts]:
-        ((as_of, mapped),) = self.rows(
-            "SELECT UTC_TIMESTAMP(), (SELECT COUNT(*) FROM information_schema.GLOBAL_VARIABLES"
-            " WHERE VARIABLE_NAME = 'MYISAM_USE_MMAP' AND VARIABLE_VALUE = 'ON')"
-        )
-        return {
-            name: Facts(
-                None if mapped else written, created, rows or 0, size or 0, key, as_of, engine or ""
-            )
-            for name, written, created, rows, size, key, engine in self.rows(
-                "SELECT TABLE_NAME, UPDATE_TIME, CREATE_TIME, TABLE_ROWS, DATA_LENGTH,"  # noqa: S608
-                " AUTO_INCREMENT, ENGINE FROM information_schema.TABLES WHERE TABLE_SCHEMA = %s"
-                f" AND TABLE_TYPE = 'BASE TABLE'{more} ORDER BY TABLE_NAME",
-                [self._settings.database, *args],
-            )
-        }
+        return catalog.facts(self.rows, self._settings.database, table).get(table)
 
     def line(self, columns: tuple[Column, ...]) -> str:
         """SQL for the CSV line of a row, as this server has to be asked for it."""
@@ -328,7 +182,9 @@ class Source:
                 if seen is not None:
                     seen(rows)
                 rows.append(b"")
-                yield len(rows) - 1, _holdable(b"\n".join(rows))
+                chunk = _holdable(b"\n".join(rows))
+                self._pace.spend(len(chunk))
+                yield len(rows) - 1, chunk
 
 
 def _holdable(chunk: bytes) -> bytes:
@@ -353,10 +209,6 @@ def writing(grants: Iterator[str]) -> tuple[str, ...]:
         if line.rstrip().endswith("WITH GRANT OPTION"):
             found.add("GRANT OPTION")
     return tuple(sorted(found - _READING))
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value
 
 
 def _connect(settings: SourceSettings) -> pymysql.connections.Connection[Any]:

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 
 from psycopg2 import sql
 
+from etl_pipeline.catalog import Table
 from etl_pipeline.digests import Tally
-from etl_pipeline.source import Source, Table
+from etl_pipeline.source import Source
 from etl_pipeline.target import LOADED_AT, Cursor, Target
 from etl_pipeline.types import Column, quoted
 

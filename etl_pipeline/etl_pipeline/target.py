@@ -255,6 +255,11 @@ class Target:
         """Whether the bookkeeping has `table`: one that an older version made may lack some."""
         return self.rows("select to_regclass(%s) is not null", [f"etl.{table}"])[0][0]
 
+    def analyze(self, table: str) -> None:
+        """Tell the planner how a table of schema raw is now."""
+        with self.transaction() as cursor:
+            cursor.run(sql.SQL("analyze {}").format(self.name(table)))
+
     def name(self, table: str | None = None) -> sql.Identifier:
         return sql.Identifier(self.schema, table) if table else sql.Identifier(self.schema)
 

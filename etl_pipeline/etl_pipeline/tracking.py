@@ -13,9 +13,9 @@ from typing import Any
 
 from psycopg2 import sql
 
+from etl_pipeline.catalog import Facts
 from etl_pipeline.digests import Buckets
 from etl_pipeline.plan import Knowledge, State, Watermark
-from etl_pipeline.source import Facts
 from etl_pipeline.target import Cursor, Target
 
 
@@ -238,14 +238,13 @@ def record_unchanged(target: Target, run_id: str, found: Mapping[str, State]) ->
     return results
 
 
-def forget(target: Target, table: str) -> None:
+def forget(cursor: Cursor, table: str) -> None:
     """Believe nothing that is known of `table`: the next run reads all of it."""
-    with target.transaction() as cursor:
-        for kept in ("states", "watermarks", "buckets"):
-            cursor.run(
-                sql.SQL("delete from {} where table_name = %s").format(sql.Identifier("etl", kept)),
-                [table],
-            )
+    for kept in ("states", "watermarks", "buckets"):
+        cursor.run(
+            sql.SQL("delete from {} where table_name = %s").format(sql.Identifier("etl", kept)),
+            [table],
+        )
 
 
 def buckets(cursor: Cursor, table: str) -> Buckets | None:

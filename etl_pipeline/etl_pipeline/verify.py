@@ -16,10 +16,11 @@ from typing import Any
 from psycopg2 import sql
 
 from etl_pipeline import digests
+from etl_pipeline.catalog import Table
 from etl_pipeline.figures import SAMPLED_FROM, SAMPLES, Sieve
 from etl_pipeline.masking import shown
 from etl_pipeline.plan import OVERLAP, State, Watermark
-from etl_pipeline.source import Source, Table
+from etl_pipeline.source import Source
 from etl_pipeline.staging import Ranges, Stage
 from etl_pipeline.target import Cursor, Target
 from etl_pipeline.types import Column, quoted

@@ -2,6 +2,7 @@
 
 TEST_SOURCE_HOST, _PORT, _USER, _PASSWORD: a MariaDB account that may create databases and users.
 TEST_ANALYTICS_HOST, _PORT, _USER, _PASSWORD, _DB: a Postgres superuser and a database to start in.
+TEST_ANALYTICS_SMALL_DISK: a file system of 64 MB that Postgres may write to, which tests fill.
 Without them the tests fail rather than pass unseen; `-m "not database"` selects the others.
 """
 

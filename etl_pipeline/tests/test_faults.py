@@ -16,12 +16,15 @@ import sys
 import threading
 import time
 import traceback
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import psycopg2.errors
 import pytest
+from conftest import needed
 from differ import differences
 from faulty import (
     PAIR_ROWS,
@@ -333,9 +336,11 @@ def test_source_thread_killed_mid_table(databases: Databases, stage: str, verb: 
         fault = proxy.arm(Fault(DOWN, killer(databases, verb), at_byte=1_000_000))
         outcome = attempt(through(databases, source=proxy))
         assert fault.fired.is_set()
-        assert not outcome.ok
+        assert list(outcome.failed) == ["bulk"], "the others go on, over a new connection"
+        assert list(outcome.tables) == sorted([*TABLES, "bulk"])
     quiet(databases)
     check_whole(databases, "faulty", before)
+    assert differences(databases.environ, TABLES) == []
     settle(databases)
 
 
@@ -507,9 +512,8 @@ def test_table_altered_between_statements(databases: Databases, alteration: str)
 def refusing(databases: Databases) -> Iterator[Callable[[str], None]]:
     """Makes raw.visit refuse to be created, or every fiftieth of its rows, with a SQLSTATE.
 
-    Stands in for what cannot be had in a test's reach, above all a full disk: the servers are
-    shared and their file systems are not the test's. The error arrives at the same place, in the
-    middle of writing, and with the same code as the server's own.
+    Brings an error to the very row and with the code of the server's own; a disk that is really
+    full and a real deadlock have tests of their own below.
     """
 
     def refuse(sqlstate: str) -> None:
@@ -576,6 +580,76 @@ def test_target_refuses_one_table(
     settle(databases)
 
 
+@pytest.fixture
+def small_disk(databases: Databases) -> Iterator[Callable[[bool], None]]:
+    """Has new tables of the analytics database made on a disk of 64 MB, or where they always are.
+
+    TEST_ANALYTICS_SMALL_DISK: a file system of that size in the server's container.
+    """
+    folder = f"{needed('TEST_ANALYTICS_SMALL_DISK')}/{uuid.uuid4().hex}"
+    name = databases.on_analytics("select current_database()")[0][0]
+    # A tablespace has to belong to the server's own user, who is not the test's.
+    databases.on_analytics(f"copy (select 1) to program 'mkdir -m 700 {folder}'")
+    databases.on_analytics(f"create tablespace small location '{folder}'")
+
+    def use(small: bool) -> None:
+        databases.on_analytics(
+            f'alter database "{name}" set default_tablespace = {"small" if small else "pg_default"}'
+        )
+
+    yield use
+    databases.on_analytics(
+        f'alter database "{name}" reset default_tablespace;'
+        " set client_min_messages = warning; drop schema if exists raw cascade"
+    )
+    databases.on_analytics("drop tablespace small")
+    databases.on_analytics(f"copy (select 1) to program 'rm -r {folder}'")
+
+
+def hoard(databases: Databases, megabytes: int) -> None:
+    """Rows that no compression makes smaller, into the table `hoard`."""
+    columns = ", ".join(f"MD5(seq * 31 + {n})" for n in range(30))
+    databases.on_source(
+        "CREATE TABLE IF NOT EXISTS hoard (HoardNum bigint NOT NULL AUTO_INCREMENT PRIMARY KEY,"
+        " Pad text NOT NULL, DateTStamp timestamp NOT NULL DEFAULT CURRENT_TIMESTAMP"
+        " ON UPDATE CURRENT_TIMESTAMP) ENGINE=MyISAM",
+        f"INSERT INTO hoard (Pad) SELECT CONCAT({columns}) FROM seq_1_to_{megabytes * 1000}",
+    )
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_disk_full_on_the_target(
+    databases: Databases, small_disk: Callable[[bool], None], stage: str
+) -> None:
+    """The disk of one table ends in the middle of its rows: the others are loaded, none is torn."""
+    fill(databases)
+    settle(databases)
+    if stage == "incremental":
+        hoard(databases, 20)
+        small_disk(True)
+        assert attempt(databases, "it still fits").ok
+        before = raw_state(databases, ["hoard"])
+        databases.on_source("UPDATE hoard SET Pad = REVERSE(Pad)")
+        hoard(databases, 40)
+    else:
+        small_disk(True)
+        before = {}
+        hoard(databases, 80)
+    live(databases, 1)
+    outcome = attempt(databases)
+    assert outcome.error is None
+    assert list(outcome.failed) == ["hoard"]
+    assert "disk_full (53100)" in outcome.failed["hoard"]
+    assert "free disk space" in outcome.failed["hoard"]
+    assert raw_state(databases, ["hoard"]) == before
+    assert differences(databases.environ, TABLES) == []
+    small_disk(False)
+    if stage == "incremental":
+        databases.on_analytics("alter table raw.hoard set tablespace pg_default")
+    assert attempt(databases).ok
+    settle(databases)
+
+
 # Others at the target: dbt, readers.
 
 
@@ -615,6 +689,55 @@ def test_lock_of_another_session(databases: Databases, lock: str, full: bool) ->
     assert outcome.error is None
     assert set(outcome.failed) <= {"visit"}
     settle(databases)
+
+
+@pytest.mark.parametrize("victim", ["run", "dbt"])
+def test_deadlock_with_dbt(databases: Databases, victim: str) -> None:
+    """The run has the view and wants the table, dbt the other way round: one of them is ended.
+
+    The one whose deadlock_timeout is over first, as the server decides it.
+    """
+    fill(databases)
+    settle(databases)
+    databases.on_analytics(
+        'create schema staging; create view staging.visits as select "Minutes" from raw.visit'
+    )
+    databases.on_source("ALTER TABLE visit MODIFY Minutes bigint")
+    live(databases, 1)
+    before = raw_state(databases, ["visit"])
+    session = analytics_session(databases)
+    error = None
+    try:
+        with session.cursor() as cursor:
+            cursor.execute(f"set deadlock_timeout = '{'20s' if victim == 'run' else '10ms'}'")
+            session.commit()
+            cursor.execute("select 1 from raw.visit")
+            run = Background(lambda: attempt_now(databases, "faulty"))
+            wait_until("the run waits for the table", lambda: run.done or blocked(databases))
+            assert not run.done
+            try:
+                cursor.execute("select count(*) from staging.visits")
+            except psycopg2.errors.DeadlockDetected as detected:
+                error = detected
+        session.rollback()
+    finally:
+        session.close()
+    outcome = run.result()
+    assert outcome.error is None
+    if victim == "run":
+        assert error is None
+        assert list(outcome.failed) == ["visit"]
+        assert "deadlock_detected (40P01)" in outcome.failed["visit"]
+        quiet(databases)
+        assert raw_state(databases, ["visit"]) == before
+    else:
+        assert error is not None
+        assert outcome.failed == {}
+    assert differences(databases.environ, [t for t in TABLES if t != "visit"]) == []
+    settle(databases)
+    # The view is there whoever was ended, and reads what came.
+    (there,) = databases.on_source("SELECT COUNT(*) FROM visit")
+    assert databases.on_analytics("select count(*) from staging.visits") == [there]
 
 
 def test_long_reading_transaction(databases: Databases) -> None:
@@ -669,11 +792,12 @@ def add_columns(databases: Databases, number: int) -> None:
     )
 
 
+@pytest.mark.parametrize("table", PAIRS)
 @pytest.mark.parametrize("change", ["rows", "new column"])
-def test_readers_wait_for_no_commit(databases: Databases, change: str) -> None:
+def test_readers_wait_for_no_commit(databases: Databases, change: str, table: str) -> None:
     """A run held still before each of its commits: raw can be read all the same, old rows whole.
 
-    The one exception is the statement that adds a column, once for each table.
+    The one exception is the statement that adds a column.
     """
     fill(databases)
     settle(databases)
@@ -685,12 +809,12 @@ def test_readers_wait_for_no_commit(databases: Databases, change: str) -> None:
             if change == "new column":
                 add_columns(databases, nth)
             fault = proxy.arm(Fault(UP, reader(databases, trouble), at_text=b"commit", nth=nth))
-            # One connection: another would add its column while this one is held.
-            outcome = attempt(wired_databases, f"held {nth}", tables=list(PAIRS), connections=1)
+            # One table: another would add its column while this one is held.
+            outcome = attempt(wired_databases, f"held {nth}", tables=[table])
             assert (outcome.error, outcome.failed) == (None, {})
             if not fault.fired.is_set():
                 break
-    assert trouble[len(PAIRS) if change == "new column" else 0 :] == []
+    assert trouble[1 if change == "new column" else 0 :] == []
     settle(databases)
 
 

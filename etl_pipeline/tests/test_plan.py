@@ -8,16 +8,17 @@ from typing import Any
 
 import pytest
 
+from etl_pipeline.catalog import Facts, Table
 from etl_pipeline.plan import (
     BELIEVED_NIGHTS,
     BUCKETS_FROM,
     Knowledge,
     State,
+    TablePlan,
     Watermark,
     plan,
     widens,
 )
-from etl_pipeline.source import Facts, Table
 from etl_pipeline.target import RawTable
 from etl_pipeline.types import Column
 
@@ -41,20 +42,24 @@ def quiet_day() -> date:
     return next(d for d in days if action(today=d) == "unchanged")
 
 
-def action(
+def action(*args: Any, **options: Any) -> str:  # noqa: ANN401
+    return planned(*args, **options).action
+
+
+def planned(
     table: Table = VISIT,
     raw: RawTable | None = RAW,
     state: State | None = STATE,
     today: date | None = None,
     **options: Any,  # noqa: ANN401
-) -> str:
+) -> TablePlan:
     known = Knowledge(
         {"visit": Watermark("DateTStamp", "2026-11-20 10:00:00.000000")},
         {} if state is None else {"visit": state},
         today or quiet_day(),
     )
     (found,) = plan([table], {} if raw is None else {"visit": raw}, known, **options)
-    return found.action
+    return found
 
 
 @pytest.mark.parametrize(
@@ -97,6 +102,18 @@ def test_each_table_is_read_once_a_week_whatever_the_server_says() -> None:
     assert [action(today=day) for day in days].count("incremental") == 1
     # Not twice in one day, though.
     assert {action(today=day, state=replace(STATE, nights=0)) for day in days} == {"unchanged"}
+
+
+def test_counts_stand_for_keys_only_where_the_server_keeps_them_and_raw_is_known() -> None:
+    written = replace(FACTS, written_at=NOW, engine="MyISAM")
+    visit = replace(VISIT, facts=written)
+    assert (planned(visit).action, planned(visit).raw_rows) == ("incremental", 500)
+    assert planned(replace(visit, facts=replace(written, engine="InnoDB"))).raw_rows is None
+    assert planned(replace(visit, vouched="DateTStamp")).raw_rows is None
+    assert planned(visit, raw=replace(RAW, file=78)).raw_rows is None
+    assert planned(visit, state=None).raw_rows is None
+    days = [date(2026, 11, 27) + timedelta(days=n) for n in range(BELIEVED_NIGHTS)]
+    assert [planned(visit, today=day).raw_rows for day in days].count(None) == 1
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from etl_pipeline.catalog import Table
 from etl_pipeline.exclusions import RULES
 from etl_pipeline.lineage import Lineage
 from etl_pipeline.schema import changes, digest, snapshot
-from etl_pipeline.source import Table
 from etl_pipeline.types import Column
 
 Schema = dict[str, dict[str, Any]]

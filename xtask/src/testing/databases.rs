@@ -13,6 +13,8 @@ use crate::context::Context;
 use crate::exec::{AtEnd, Machine, Step};
 use crate::image::{BaseName, find_base};
 
+/// A file system of Postgres' own that tests can fill.
+const SMALL_DISK: &str = "/small-disk";
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// What the servers are for.
@@ -73,11 +75,13 @@ impl<'a> Throwaway<'a> {
             "make a network for test databases",
             cmd!(sh, "{docker} network create {internal...} {name}"),
         ))?;
-        for (base, service, variable, tail) in [
+        let small_disk = format!("{SMALL_DISK}:size=64m,mode=1777");
+        for (base, service, variable, disk, tail) in [
             (
                 BaseName::Postgres,
                 "postgres",
                 "POSTGRES_PASSWORD",
+                &["--tmpfs", small_disk.as_str()][..],
                 match purpose {
                     Purpose::Tests => &["-c", "fsync=off"][..],
                     Purpose::Benchmark => &[],
@@ -87,6 +91,7 @@ impl<'a> Throwaway<'a> {
                 BaseName::Mysql,
                 "mysql",
                 "MYSQL_ROOT_PASSWORD",
+                &[][..],
                 &["--sql-mode=", "--local-infile=1"][..],
             ),
         ] {
@@ -100,7 +105,7 @@ impl<'a> Throwaway<'a> {
                     cmd!(
                         sh,
                         "{docker} run --detach --rm --name {container} --network {name}
-                         --network-alias {service} --env {variable} {image} {tail...}"
+                         --network-alias {service} --env {variable} {disk...} {image} {tail...}"
                     ),
                 )
                 .secret(variable, &servers.password),
@@ -155,6 +160,7 @@ impl<'a> Throwaway<'a> {
                 "TEST_ANALYTICS_PASSWORD",
             ])
             .args(["--env", "TEST_ANALYTICS_DB=postgres"])
+            .args(["--env", &format!("TEST_ANALYTICS_SMALL_DISK={SMALL_DISK}")])
             .args(["--env", "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"])
             .arg(image.reference())
             .args(rest.iter().copied())
