@@ -326,6 +326,13 @@ class _Load:
             return value
         return min(value, f"{self.table.facts.as_of:%Y-%m-%d %H:%M:%S.%f}")
 
+    def _lag(self, stamp: str | None) -> float | None:
+        facts = self.table.facts
+        # What an application sets is no moment but what a clock on a wall showed.
+        if stamp is None or facts is None or self.table.vouched is not None:
+            return None
+        return (facts.as_of - datetime.fromisoformat(stamp)).total_seconds()
+
     def _record(self, cursor: Cursor, written: int, rows: int, stamp: str | None) -> TableResult:
         name = self.table.name
         if stamp is not None and self.table.stamp is not None:
@@ -347,6 +354,7 @@ class _Load:
             seconds=round(time.monotonic() - self.started, 3),
             watermark=stamp,
             longest_read=round(self.longest_read, 3),
+            lag=self._lag(stamp),
         )
         record_table(cursor, self.run_id, result, self.started_at)
         return result

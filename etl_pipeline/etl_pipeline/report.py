@@ -163,7 +163,8 @@ def read_report(target: Target, run_id: str) -> RunReport:
     (name, status, environment, full, started, finished, seconds, error, guard, verified) = head
     tables = target.rows(
         "select table_name, strategy, rows_read, rows_written, rows_after, bytes, seconds,"
-        " watermark, error, longest_read from etl.tables where run_id = %s order by table_name",
+        " watermark, error, longest_read, lag from etl.tables where run_id = %s"
+        " order by table_name",
         [run_id],
     )
     return RunReport(

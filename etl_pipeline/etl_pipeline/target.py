@@ -60,6 +60,7 @@ create table if not exists etl.tables (
     started_at timestamptz not null,
     finished_at timestamptz not null,
     longest_read double precision,
+    lag double precision,
     primary key (run_id, table_name)
 );
 create table if not exists etl.watermarks (
@@ -97,7 +98,11 @@ create table if not exists etl.schemas (
 """
 _ADDED = {
     "runs": {"verified_at": "timestamptz", "schema_changes": "jsonb"},
-    "tables": {"rows_after": "bigint", "longest_read": "double precision"},
+    "tables": {
+        "rows_after": "bigint",
+        "longest_read": "double precision",
+        "lag": "double precision",
+    },
 }
 # Strategies come and go with versions of this package; an older one checked their names.
 _REMOVED = {"tables": "tables_strategy_check"}

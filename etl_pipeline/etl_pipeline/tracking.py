@@ -32,6 +32,8 @@ class TableResult:
         watermark: largest change stamp read so far, UTC; None without a stamp.
         longest_read: seconds of the longest statement at the source, for which a table of MyISAM
             was locked; None in lines of versions that did not measure it.
+        lag: seconds from the largest change stamp to the source's clock before the table was read:
+            how long ago the practice last wrote to it. None without a stamp that the server sets.
     """
 
     table: str
@@ -44,6 +46,7 @@ class TableResult:
     watermark: str | None = None
     error: str | None = None
     longest_read: float | None = None
+    lag: float | None = None
 
     @property
     def ok(self) -> bool:
@@ -104,14 +107,15 @@ def record_table(cursor: Cursor, run_id: str, result: TableResult, started_at: d
         """
         insert into etl.tables (
             run_id, table_name, strategy, rows_read, rows_written, rows_after, bytes, seconds,
-            watermark, status, error, started_at, finished_at, longest_read
-        ) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, clock_timestamp(), %s)
+            watermark, status, error, started_at, finished_at, longest_read, lag
+        ) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, clock_timestamp(), %s, %s)
         on conflict (run_id, table_name) do update set
             strategy = excluded.strategy, rows_read = excluded.rows_read,
             rows_written = excluded.rows_written, rows_after = excluded.rows_after,
             bytes = excluded.bytes, seconds = excluded.seconds, watermark = excluded.watermark,
             status = excluded.status, error = excluded.error, started_at = excluded.started_at,
-            finished_at = excluded.finished_at, longest_read = excluded.longest_read
+            finished_at = excluded.finished_at, longest_read = excluded.longest_read,
+            lag = excluded.lag
         """,
         [
             run_id,
@@ -127,6 +131,7 @@ def record_table(cursor: Cursor, run_id: str, result: TableResult, started_at: d
             result.error,
             started_at,
             result.longest_read,
+            result.lag,
         ],
     )
 

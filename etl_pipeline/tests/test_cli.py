@@ -76,6 +76,7 @@ def test_run_json(small: Databases) -> None:
                 "bytes": 16,
                 "watermark": None,
                 "error": None,
+                "lag": None,
             }
         ],
     }

@@ -54,6 +54,15 @@ def test_first_load(visits: Databases) -> None:
     assert visits.on_analytics(f"{key}'raw.visit'::regclass") == [('PRIMARY KEY ("VisitNum")',)]
 
 
+def test_lag_is_how_long_ago_the_source_last_wrote(visits: Databases) -> None:
+    visits.on_source("INSERT INTO visit (Note, DateTStamp) VALUES ('x', UTC_TIMESTAMP())")
+    visits.on_source(f"UPDATE visit SET DateTStamp = DateTStamp - INTERVAL {(days := 9)} DAY")
+    lag = visits.run()["visit"].lag
+    assert lag is not None
+    assert days - 1 < lag / 86_400 < days + 1
+    assert visits.on_analytics("select lag from etl.tables where run_id = 'r1'") == [(lag,)]
+
+
 def test_inserts_updates_and_deletes_and_nothing_else(visits: Databases) -> None:
     before = visits.on_analytics('select _loaded_at from raw.visit where "VisitNum" = 1')
     visits.on_source(
