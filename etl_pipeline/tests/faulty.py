@@ -1,4 +1,9 @@
-"""What the fault tests share: a practice with every kind of table, runs that may fail, the end."""
+"""What the fault tests share: a practice with every kind of table, runs that may fail, the end.
+
+The tests were written from the promises alone (`README.md`, `types.py`), so they have to hold for
+any loader. Most faults are made by a proxy (`proxy.py`) at an exact byte or at a statement. Every
+test ends with one more run, a verification and `differ.py`, which shares no code with the package.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +20,7 @@ from typing import Any, Generic, TypeVar
 import psycopg2
 import pymysql
 from differ import differences, raw_rows
-from proxy import Action, Proxy
+from proxy import DOWN, UP, Action, Link, Proxy
 from scratch import Databases
 
 from etl_pipeline import pipeline
@@ -25,6 +30,9 @@ from etl_pipeline.tracking import TableResult
 T = TypeVar("T")
 
 BOUND = 60.0  # seconds after which a wait is a failure
+
+STAGES = ("first", "incremental")
+SIDES = ("source", "analytics")
 
 # Tables with a change stamp and without, an append-only log, composite and text keys, wide text.
 PRACTICE = (
@@ -443,3 +451,58 @@ def measured(databases: Databases, proxy: Proxy, run_id: str, **options: Any) ->
     outcome = attempt(databases, run_id, **options)
     assert (outcome.error, outcome.failed) == (None, {})
     return dict(proxy.passed)
+
+
+# What the tests break.
+
+
+def wired(databases: Databases, side: str, proxy: Proxy) -> Databases:
+    return through(databases, **{side: proxy})
+
+
+def proxy_of(databases: Databases, side: str) -> Proxy:
+    return source_proxy(databases) if side == "source" else analytics_proxy(databases)
+
+
+def data_way(side: str) -> str:
+    """The way that rows take through the proxy of a side."""
+    return DOWN if side == "source" else UP
+
+
+def killer(databases: Databases, verb: str) -> Action:
+    """Ends the source's thread of this connection, or its statement."""
+
+    def kill(link: Link) -> None:
+        session = source_session(databases.environ)
+        try:
+            with session.cursor() as cursor:
+                cursor.execute(
+                    "SELECT ID FROM information_schema.PROCESSLIST"
+                    f" WHERE HOST LIKE '%:{link.port}' AND DB = DATABASE()"
+                )
+                (thread,) = cursor.fetchone()
+                cursor.execute(f"{verb} {thread}")
+        finally:
+            session.close()
+
+    return kill
+
+
+def terminator(databases: Databases, function: str) -> Action:
+    """Ends the target's backend of this connection, or its statement."""
+
+    def terminate(link: Link) -> None:
+        session = analytics_session(databases)
+        session.autocommit = True
+        try:
+            with session.cursor() as cursor:
+                cursor.execute(
+                    f"select {function}(pid) from pg_stat_activity"
+                    " where client_port = %s and datname = current_database()",
+                    [link.port],
+                )
+                assert cursor.fetchall() == [(True,)]
+        finally:
+            session.close()
+
+    return terminate
