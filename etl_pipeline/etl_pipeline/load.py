@@ -57,23 +57,14 @@ _SCAN_FROM = 0.3
 _NOTABLE_CHANGE = 0.1
 
 
-def load_table(
-    source: Source,
-    target: Target,
-    plan: TablePlan,
-    run_id: str,
-    known: Watermark | None,
-    has_read: Callable[[], None] = lambda: None,
-) -> TableResult:
-    """Bring one raw table to the state of the source and commit, with bookkeeping.
+class Load:
+    """One load of one table.
 
     Args:
+        known: the watermark of the last load.
         has_read: called when `source` is not needed any more, for somebody else to have it.
     """
-    return _Load(source, target, plan, run_id, known, has_read).run()
 
-
-class _Load:
     def __init__(
         self,
         source: Source,
@@ -81,7 +72,7 @@ class _Load:
         plan: TablePlan,
         run_id: str,
         known: Watermark | None,
-        has_read: Callable[[], None],
+        has_read: Callable[[], None] = lambda: None,
     ) -> None:
         self.source = source
         self.target = target
@@ -108,6 +99,7 @@ class _Load:
         self.present = _STAGE
 
     def run(self) -> TableResult:
+        """Bring raw to the state of the source and commit, with bookkeeping."""
         if self.plan.create:
             return self._first_load()
         if self.plan.new_columns or self.plan.removed or self.plan.widened:

@@ -147,7 +147,7 @@ def verify(settings: Settings, *, run_id: str) -> Verification:
             proved = item.action == "unchanged" and state is not None and state.verified
             check = verifying.recount(target, item.table, state) if proved and state else None
             if check is None:
-                check = verifying.check_table(source, target, item.table, mark, state, known.today)
+                check = verifying.Check(source, target, item.table, mark, state, known.today).run()
                 tracking.save_check(target, name, proved=check.outcome == "match")
             if not check.ok:
                 # The next run reads all of it: what was believed of it has been proved wrong.

@@ -21,7 +21,7 @@ import pymysql
 
 from etl_pipeline import tracking
 from etl_pipeline.errors import PipelineError, WindowClosed, describe
-from etl_pipeline.load import load_table
+from etl_pipeline.load import Load
 from etl_pipeline.pace import Pace
 from etl_pipeline.plan import TablePlan, Watermark
 from etl_pipeline.settings import Settings
@@ -174,7 +174,7 @@ class _Crew:
                 return False
             watermark = self.watermarks.get(plan.table.name)
             try:
-                result = load_table(source, target, plan, self.run_id, watermark, loan.end)
+                result = Load(source, target, plan, self.run_id, watermark, loan.end).run()
             except (PipelineError, psycopg2.Error, pymysql.MySQLError, OSError) as error:
                 if target.connection.closed or self.stopped:
                     raise

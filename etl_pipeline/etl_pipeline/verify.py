@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
+from functools import cached_property
 from typing import Any
 
 from psycopg2 import sql
@@ -112,18 +113,6 @@ class Verification:
         return "\n".join([*lines, f"{matching} of {len(self.checks)} tables match the source"])
 
 
-def check_table(
-    source: Source,
-    target: Target,
-    table: Table,
-    watermark: Watermark | None,
-    state: State | None,
-    today: date,
-) -> TableCheck:
-    """Compare one table."""
-    return _Check(source, target, table, watermark, state, today).run()
-
-
 def recount(target: Target, table: Table, state: State) -> TableCheck | None:
     """The outcome for a table that was proved equal and that neither side has written since.
 
@@ -134,25 +123,29 @@ def recount(target: Target, table: Table, state: State) -> TableCheck | None:
     return TableCheck(table.name, "unchanged", rows, rows) if rows == state.rows else None
 
 
-class _Check:
-    def __init__(
-        self,
-        source: Source,
-        target: Target,
-        table: Table,
-        watermark: Watermark | None,
-        state: State | None,
-        today: date,
-    ) -> None:
-        self.source = source
-        self.target = target
-        self.table = table
-        self.watermark = watermark
-        self.state = state
-        self.today = today
-        self.stage = Stage(source, target, table)
+@dataclass(frozen=True)
+class Check:
+    """A comparison of one table.
+
+    Attributes:
+        watermark, state: what is known of the copy; None = nothing.
+        today: which sixteenth of a large table has its characters compared.
+    """
+
+    source: Source
+    target: Target
+    table: Table
+    watermark: Watermark | None
+    state: State | None
+    today: date
+
+    @cached_property
+    def stage(self) -> Stage:
+        """Where suspect rows are read again."""
+        return Stage(self.source, self.target, self.table)
 
     def run(self) -> TableCheck:
+        """The outcome."""
         width = None
         if self.table.counted_key is not None:
             width = digests.width(self.source, self.table)
