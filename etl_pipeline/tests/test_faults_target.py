@@ -162,7 +162,7 @@ def test_disk_full_on_the_target(
         hoard(databases, 40)
     else:
         small_disk(True)
-        before = {}
+        before = raw_state(databases, ["hoard"])
         hoard(databases, 80)
     live(databases, 1)
     outcome = attempt(databases)

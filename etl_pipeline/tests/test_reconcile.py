@@ -135,7 +135,8 @@ def test_deletes_are_found_by_bucket_whatever_the_keys(databases: Databases, eng
 def test_a_whole_read_adds_up_what_the_server_would(databases: Databases, engine: str) -> None:
     """Of lines as they are sent: the key in another place, rows in any order, bytes of any kind."""
     generator = random.Random(7)  # noqa: S311
-    keys = [*range(1, BUCKETS_FROM), -5, -2_000, 0, 2**40]
+    # InnoDB estimates how many there are.
+    keys = [*range(1, BUCKETS_FROM * 2), -5, -2_000, 0, 2**40]
     generator.shuffle(keys)
     texts = ["''", "NULL", "'a,b'", "'\\n\\r\\0'", "X'01'", "X'FFFE'", "REPEAT('x', 300)"]
     rows = [f"({texts[k % len(texts)]}, {k}, {k % 9})" for k in keys]
