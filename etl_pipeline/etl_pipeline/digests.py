@@ -124,11 +124,7 @@ class Tally:
         self._figures: dict[int, Figures] = {}
 
     def add(self, lines: Sequence[bytes]) -> None:
-        """Count lines, most of which have neighbours for neighbours: rows lie as they were added.
-
-        Half a microsecond a row in ascending order, which costs the client about what the same
-        figures would cost the server, and the server none of it.
-        """
+        """Count lines; keys in ascending order, as rows mostly lie, are counted by the slice."""
         keys = [int(line.partition(b",")[0]) for line in lines]
         checksums = list(map(zlib.crc32, lines))
         if keys and keys[0] >= 0 and keys == sorted(keys):

@@ -30,8 +30,7 @@ class Raw:
 
     def create(self, cursor: Cursor) -> None:
         """Make the table, without a key: an index is built best when the rows are there."""
-        # Rows with a stamp are updated in place; with room on their page the index stays as it is,
-        # which halves what an update costs.
+        # Rows with a stamp are updated; with room for that on their page the index stays as it is.
         filled = "" if self._table.stamp is None else f" with (fillfactor = {_FILLED})"
         columns = [
             sql.SQL("{} {}").format(_id(c.name), sql.SQL(postgres_type(self._table.name, c)))

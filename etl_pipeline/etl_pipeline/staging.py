@@ -81,7 +81,7 @@ class Stage:
         with self._target.transaction() as cursor:
             for condition in conditions:
                 self.copy(cursor, self.rows, condition, tally=tally)
-            # All that a merge joins by: sorting samples of seventy columns takes seconds.
+            # All that a merge joins by: a sample of each other column would be sorted for nothing.
             key = sql.SQL(", ").join(map(sql.Identifier, self._table.primary_key))
             cursor.run(sql.SQL("analyze {} ({})").format(self.rows, key))
 

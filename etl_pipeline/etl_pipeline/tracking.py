@@ -26,8 +26,8 @@ class TableResult:
     Attributes:
         rows_read: rows that came from the source.
         rows_written: rows inserted, changed or removed in raw.
-        rows_after: rows of the raw table, counted in the load's own transaction; None where the
-            load failed, and in lines of versions that did not count.
+        rows_after: rows of the raw table, counted by the load, or what the one before counted and
+            this one changed; None where it failed, and in lines of versions that did not count.
         bytes: length of the CSV that came from the source.
         watermark: largest change stamp read so far, UTC; None without a stamp.
         longest_read: seconds of the longest statement at the source, for which a table of MyISAM

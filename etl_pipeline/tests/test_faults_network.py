@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 from differ import differences
@@ -238,10 +239,8 @@ def test_lost_connections_are_pipeline_errors(databases: Databases) -> None:
 # Servers that end the session themselves.
 
 
-@pytest.mark.parametrize("verb", ["KILL", "KILL QUERY"])
-@pytest.mark.parametrize("stage", STAGES)
-def test_source_thread_killed_mid_table(databases: Databases, stage: str, verb: str) -> None:
-    """The reading thread is killed while it sends a large table: that table fails, none is torn."""
+def with_much_to_read(databases: Databases, stage: str) -> dict[str, Any]:
+    """A practice with a large table, all of it to be read; the state of raw."""
     fill(databases)
     large(databases)
     if stage == "incremental":
@@ -250,7 +249,14 @@ def test_source_thread_killed_mid_table(databases: Databases, stage: str, verb: 
         databases.on_source(
             f"UPDATE bulk SET Pad = REVERSE(CONCAT(Pad, 1)), DateTStamp = {stamp(1, 'BulkNum')}"
         )
-    before = raw_state(databases)
+    return raw_state(databases)
+
+
+@pytest.mark.parametrize("verb", ["KILL", "KILL QUERY"])
+@pytest.mark.parametrize("stage", STAGES)
+def test_source_thread_killed_mid_table(databases: Databases, stage: str, verb: str) -> None:
+    """The reading thread is killed while it sends a large table: that table fails, none is torn."""
+    before = with_much_to_read(databases, stage)
     with source_proxy(databases) as proxy:
         fault = proxy.arm(Fault(DOWN, killer(databases, verb), at_byte=1_000_000))
         outcome = attempt(through(databases, source=proxy))
@@ -267,15 +273,7 @@ def test_source_thread_killed_mid_table(databases: Databases, stage: str, verb: 
 @pytest.mark.parametrize("stage", STAGES)
 def test_target_backend_ended_mid_copy(databases: Databases, stage: str, function: str) -> None:
     """The writing backend is terminated, or its COPY cancelled, while rows arrive."""
-    fill(databases)
-    large(databases)
-    if stage == "incremental":
-        settle(databases)
-        live(databases, 1)
-        databases.on_source(
-            f"UPDATE bulk SET Pad = REVERSE(CONCAT(Pad, 1)), DateTStamp = {stamp(1, 'BulkNum')}"
-        )
-    before = raw_state(databases)
+    before = with_much_to_read(databases, stage)
     with analytics_proxy(databases) as proxy:
         fault = proxy.arm(Fault(UP, terminator(databases, function), at_byte=1_000_000))
         outcome = attempt(through(databases, analytics=proxy))

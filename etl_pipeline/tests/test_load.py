@@ -50,6 +50,9 @@ def watermark(databases: Databases) -> str:
 def test_first_load(visits: Databases) -> None:
     assert notes(visits) == [(1, "a"), (2, "b"), (3, "c")]
     assert watermark(visits) == "2026-01-05 10:00:00.000000"
+    # With room for the updates that a stamp is there for.
+    options = "select reloptions from pg_class where oid = 'raw.visit'::regclass"
+    assert visits.on_analytics(options) == [(["fillfactor=90"],)]
     key = "select pg_get_constraintdef(oid) from pg_constraint where contype = 'p' and conrelid = "
     assert visits.on_analytics(f"{key}'raw.visit'::regclass") == [('PRIMARY KEY ("VisitNum")',)]
 

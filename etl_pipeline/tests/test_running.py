@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -63,6 +64,24 @@ def test_the_largest_is_begun_first(several: Databases) -> None:
     several.run("first", connections=1)
     begun = several.on_analytics("select table_name from etl.tables order by started_at")
     assert begun == [(f"t{n}",) for n in reversed(range(TABLES))]
+
+
+def test_the_source_is_read_on_while_a_merge_waits(several: Databases) -> None:
+    """One connection to the source: it is free again once the first table's rows are read."""
+    several.run("first")
+    several.on_source(*(f"UPDATE t{n} SET note = 'new' WHERE id = 1" for n in range(TABLES)))
+    loaded = "select count(*) from etl.tables where run_id = 'second' and status = 'success'"
+    with several.analytics.cursor() as cursor, ThreadPoolExecutor(1) as other:
+        cursor.execute("begin; lock table raw.t5 in share mode")
+        run = other.submit(several.run, "second", connections=1)
+        try:
+            deadline = time.monotonic() + 30
+            while several.on_analytics(loaded) != [(TABLES - 1,)]:
+                assert time.monotonic() < deadline, "the other tables wait as well"
+                time.sleep(0.05)
+        finally:
+            cursor.execute("commit")
+        assert {r.rows_written for r in run.result().values()} == {1}
 
 
 def test_a_failure_costs_its_table_and_no_other(several: Databases) -> None:
