@@ -2,6 +2,7 @@
 
     copiers.py names                  those that can run here, with versions; why the others cannot
     copiers.py prepare COPIER TABLE…  nothing in raw, and its command at COMMAND
+    copiers.py rest                   what Postgres does by itself in the day between two nights
     copiers.py rows source|raw TABLE… how many rows each table has; null where it is missing
     copiers.py sums source|raw TABLE  rows, and the sum of each double of a table, in cents
 
@@ -257,6 +258,16 @@ def prepare(servers: Servers, name: str, tables: Tables) -> None:
     secret_file(COMMAND.name, copier.command(servers, tables) + "\n")
 
 
+def rest() -> None:
+    target = psycopg2.connect("")
+    # `with target` would open a transaction, in which VACUUM cannot run.
+    target.autocommit = True
+    with target.cursor() as cursor:
+        cursor.execute("vacuum analyze")
+        cursor.execute("checkpoint")
+    target.close()
+
+
 def rows(servers: Servers, side: str, tables: Tables) -> dict[str, int | None]:
     found: dict[str, int | None] = {}
     if side == "source":
@@ -311,6 +322,8 @@ def main(arguments: Sequence[str]) -> int:
             print(json.dumps(names()))
         case ["prepare", name, *tables]:
             prepare(servers, name, tables)
+        case ["rest"]:
+            rest()
         case ["rows", side, *tables]:
             print(json.dumps(rows(servers, side, tables)))
         case ["sums", side, table]:

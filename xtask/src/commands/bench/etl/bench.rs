@@ -161,6 +161,15 @@ impl<'a> Bench<'a> {
         self.context.machine.run(&self.client.step(&what, &command))
     }
 
+    /// Lets Postgres do what it does by itself in the day between two nights.
+    pub(super) fn rest(&self) -> Result<()> {
+        let program = format!("{FOLDER}/copiers.py");
+        let command = ["python", program.as_str(), "rest"];
+        self.context
+            .machine
+            .run(&self.client.step("rest for a day", &command))
+    }
+
     /// One run of a shell command. Its copy counts as wrong until [`Run::lacks`] says
     /// what it lacks.
     pub(super) fn measured(&self, what: &str, command: &str) -> Result<Run> {

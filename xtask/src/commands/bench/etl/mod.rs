@@ -284,6 +284,7 @@ fn increment(bench: &Bench<'_>, runs: usize, rows: &mut Vec<Row>) -> Result<()> 
     for number in 1..=runs {
         let run = term.task(&format!("{what}, run {number}"), || -> Result<Run> {
             changed = bench.touch(CHANGED)?;
+            bench.rest()?;
             let command = format!("exec python -m etl_pipeline run --table {CHANGED}");
             let mut run = bench.measured(&what, &command)?;
             let (there, copied) = (bench.sums("source", CHANGED)?, bench.sums("raw", CHANGED)?);
@@ -337,7 +338,10 @@ fn whole(bench: &Bench<'_>, runs: usize, rows: &mut Vec<Row>) -> Result<()> {
     let what = "whole clinic, after 1 % of changes";
     let (mut nights, mut verified) = (Vec::new(), Vec::new());
     for number in 1..=runs.min(NIGHTS) {
-        term.task("a day of business", || bench.advance())?;
+        term.task("a day of business", || {
+            bench.advance()?;
+            bench.rest()
+        })?;
         there = bench.rows("source", &tables)?;
         nights.push(run(&format!("{what}, night {number}"), usual, &there)?);
         let check = "exec python -m etl_pipeline verify";
