@@ -149,6 +149,12 @@ class Tally:
         return Buckets(self._width, self._figures)
 
 
+def moved(told: Buckets, before: Buckets) -> float:
+    """Share of the rows that lie in buckets which were others before; of one width, both."""
+    rows = sum(told.figures[b][0] for b in differing(told, before) if b in told.figures)
+    return rows / told.rows if rows else 0.0
+
+
 def differing(left: Buckets, right: Buckets) -> list[int]:
     """Buckets whose figures are not the same on both sides, ascending."""
     names = left.figures.keys() | right.figures.keys()

@@ -14,7 +14,8 @@ comparison and are read by key.
 
 Without a stamp, a checksum of each bucket's rows, kept from the last load, tells which to read. It
 is asked for before the rows are: a row that changes in between is read, and read again next time.
-Where all rows are read it is not asked for, but added up from the lines themselves.
+Where all rows are read it is not asked for, but added up from the lines themselves. So it is in the
+night after one in which most buckets had moved, for the answer is known.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from psycopg2 import sql
 
 from etl_pipeline import digests
 from etl_pipeline.digests import Buckets, Tally
-from etl_pipeline.plan import TablePlan, Watermark
+from etl_pipeline.plan import SCAN_FROM, TablePlan, Watermark
 from etl_pipeline.raw import Raw, names
 from etl_pipeline.source import Source
 from etl_pipeline.staging import EVERYTHING, Condition, Ranges, Stage
@@ -50,8 +51,6 @@ _KEYS = sql.Identifier("pg_temp", "stage_keys")
 _KEYS_PER_READ = 500
 # Above this many forgotten rows (raw was emptied by hand, say), one full read is faster.
 _FORGOTTEN_LIMIT = 20_000
-# MyISAM reads a row by its key at 1.7 to 3.5 times the cost of reading it in a scan.
-_SCAN_FROM = 0.3
 # dbt reads raw minutes after the load, autovacuum may come later: above this share of rows changed
 # the planner is told at once. Not always, because ANALYZE costs far more than a small merge.
 _NOTABLE_CHANGE = 0.1
@@ -87,7 +86,7 @@ class Load:
         self.stage = Stage(source, target, plan.table)
         self.raw = Raw(target, self.stage, plan.table)
         self.new_stamp: str | None = None
-        # What the rows of each bucket were at the source, now and last time.
+        # What the rows of each bucket were at the source, now and last time; of one width.
         self.told: Buckets | None = None
         self.told_before: Buckets | None = None
         # Rows of raw before the merge; None = not counted.
@@ -143,15 +142,25 @@ class Load:
         """Counts the rows of a table that is read as a whole, if another run wants to know."""
         if not self.plan.by_buckets:
             return None
-        return Tally(digests.width(self.source, self.table))
+        return Tally(self._bucket_width())
 
-    def _ranges_to_read(self) -> bool:
-        """Whether reading the buckets that changed is worth more than a scan; sets `ranges`."""
+    def _bucket_width(self) -> int:
+        """Keys per bucket: as the last time while it fits, for with another nothing could be
+        compared; sets `told_before`.
+        """
         with self.target.transaction() as cursor:
             before = buckets(cursor, self.table.name)
         width = digests.width(self.source, self.table)
-        # Kept while it fits: with another width nothing could be compared.
         if before is None or width > 4 * before.width or before.width > 4 * width:
+            return width
+        self.told_before = before
+        return before.width
+
+    def _ranges_to_read(self) -> bool:
+        """Whether reading the buckets that changed is worth more than a scan; sets `ranges`."""
+        self._bucket_width()
+        before = self.told_before
+        if before is None:
             return False
         with ThreadPoolExecutor(1) as other, self.target.transaction() as cursor:
             asked = other.submit(digests.source_rows, self.source, self.table, before.width)
@@ -162,9 +171,9 @@ class Load:
         changed |= {b for b in held.keys() | told.figures.keys()
                     if held.get(b, 0) != told.figures.get(b, (0,))[0]}  # fmt: skip
         rows = sum(told.figures[b][0] for b in changed if b in told.figures)
-        if rows > told.rows * _SCAN_FROM:
+        if rows > told.rows * SCAN_FROM:
             return False
-        self.told, self.told_before = told, before
+        self.told = told
         self.raw_rows = sum(held.values())
         self.ranges = digests.ranges(sorted(changed), told.width)
         return True
@@ -195,25 +204,10 @@ class Load:
         new = self.source.rows(query)[0][0] - self.plan.raw_rows
         with self.target.transaction() as cursor:
             self.raw.choose_joins(cursor)
-            # The first costs next to nothing and is right where keys count up.
-            if new not in (cursor.rows(staged)[0][0] for staged in self._staged_and_new()):
+            if new not in (cursor.rows(staged)[0][0] for staged in self.raw.lacking()):
                 return False
         self.raw_rows, self.new_rows = self.plan.raw_rows, new
         return True
-
-    def _staged_and_new(self) -> Iterator[sql.Composable]:
-        """Queries for the number of staged rows that raw lacks; `_merge` finds out how many."""
-        count = sql.SQL("select count(*) from {} as s where ").format(_STAGE)
-        if self.table.counted_key is not None:
-            above = sql.SQL("s.{key} > (select coalesce(max({key}), {least}) from {raw})")
-            yield count + above.format(
-                key=sql.Identifier(self.table.counted_key),
-                least=sql.Literal(-(2**63)),
-                raw=self.raw.name,
-            )
-        yield count + sql.SQL("not exists (select 1 from {} as r where {})").format(
-            self.raw.name, self.stage.same_key("r", "s")
-        )
 
     def _stage_keys(self) -> None:
         """List the keys at the source, of those buckets alone that have other keys than raw."""
@@ -240,7 +234,7 @@ class Load:
             raw = digests.raw_keys(cursor, self.table, self.raw.name, _STAGE, width)
             source = asked.result()
         other_keys = digests.differing(source, raw)
-        if len(other_keys) <= len(source.figures) * _SCAN_FROM or not source.figures:
+        if len(other_keys) <= len(source.figures) * SCAN_FROM or not source.figures:
             self.ranges = digests.ranges(other_keys, width)
 
     def _stage_forgotten(self) -> None:
@@ -274,11 +268,14 @@ class Load:
 
     def _merge(self) -> TableResult:
         with self.target.transaction() as cursor:
-            self.raw.choose_joins(cursor)
-            deleted = self.raw.delete(cursor, self.present, self.ranges)
-            # Most of what an increment stages is there already, most of all rows is unchanged.
-            updated = self.raw.update(cursor, consume=self.plan.action == "incremental")
-            inserted = self.raw.insert(cursor)
+            if self.present is _STAGE and self.ranges is None:
+                deleted, updated, inserted = self.raw.replace(cursor)
+            else:
+                self.raw.choose_joins(cursor)
+                deleted = self.raw.delete(cursor, self.present, self.ranges)
+                # Most of what an increment stages is there already.
+                updated = self.raw.update(cursor, consume=self.plan.action == "incremental")
+                inserted = self.raw.insert(cursor)
             if self.raw_rows is None:
                 # A person may have changed raw since the last load.
                 rows = self.raw.count(cursor)
@@ -325,6 +322,11 @@ class Load:
             return None
         return (facts.as_of - datetime.fromisoformat(stamp)).total_seconds()
 
+    def _moved(self) -> float:
+        if self.told is None or self.told_before is None:
+            return 0.0
+        return digests.moved(self.told, self.told_before)
+
     def _record(self, cursor: Cursor, written: int, rows: int, stamp: str | None) -> TableResult:
         name = self.table.name
         if stamp is not None and self.table.stamp is not None:
@@ -335,7 +337,8 @@ class Load:
             # A person may change the strategy: figures of another night would hide what came since.
             cursor.run("delete from etl.buckets where table_name = %s", [name])
         if self.table.facts is not None:
-            save_state(cursor, name, self.table.facts, self.raw.text(cursor), rows, self.run_id)
+            raw = self.raw.text(cursor)
+            save_state(cursor, name, self.table.facts, raw, rows, self._moved(), self.run_id)
         result = TableResult(
             table=name,
             strategy=self.plan.action,

@@ -27,11 +27,13 @@ class Stage:
 
     Attributes:
         rows: the staged rows, in SQL.
+        differing: keys of those that are others in raw, as far as a merge has listed them.
         rows_read: rows that came from the source so far.
         bytes: length of their CSV.
     """
 
     rows = sql.Identifier("pg_temp", "stage")
+    differing = sql.Identifier("pg_temp", "differing")
 
     def __init__(self, source: Source, target: Target, table: Table) -> None:
         self._source = source
@@ -54,7 +56,7 @@ class Stage:
 
     def drop(self, cursor: Cursor) -> None:
         """Remove what is staged."""
-        cursor.run("drop table if exists pg_temp.stage, pg_temp.stage_keys")
+        cursor.run("drop table if exists pg_temp.stage, pg_temp.stage_keys, pg_temp.differing")
 
     def copy(
         self,

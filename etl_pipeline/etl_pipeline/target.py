@@ -78,7 +78,8 @@ create table if not exists etl.states (
     rows bigint not null,
     run_id text not null,
     read_at timestamptz not null,
-    verified boolean not null
+    verified boolean not null,
+    moved real not null default 0
 );
 create table if not exists etl.buckets (
     table_name text not null,
@@ -103,6 +104,7 @@ _ADDED = {
         "longest_read": "double precision",
         "lag": "double precision",
     },
+    "states": {"moved": "real not null default 0"},
 }
 # Strategies come and go with versions of this package; an older one checked their names.
 _REMOVED = {"tables": "tables_strategy_check"}

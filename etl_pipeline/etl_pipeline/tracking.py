@@ -167,31 +167,35 @@ def knowledge(target: Target) -> Knowledge:
 
 def states(target: Target) -> dict[str, State]:
     """How each table was found when it was last read."""
+    # By way of JSON, for a plan adds no column that an older version has not made.
     return {
         table: State(*rest)
         for table, *rest in target.rows(
             "select s.table_name, s.facts, s.settled, s.raw_file, s.rows,"
-            " current_date - s.read_at::date, w.value, s.verified from etl.states as s"
+            " current_date - s.read_at::date, w.value, s.verified,"
+            " coalesce((to_jsonb(s) ->> 'moved')::float8, 0) from etl.states as s"
             " left join etl.watermarks as w on s.table_name = w.table_name"
         )
     }
 
 
-def save_state(cursor: Cursor, table: str, facts: Facts, raw: str, rows: int, run_id: str) -> None:
+def save_state(
+    cursor: Cursor, table: str, facts: Facts, raw: str, rows: int, moved: float, run_id: str
+) -> None:
     """Keep how the source described the table before it was read; `raw` is its copy's SQL name."""
     cursor.run(
         """
         insert into etl.states (
-            table_name, facts, settled, raw_file, rows, run_id, read_at, verified
+            table_name, facts, settled, raw_file, rows, moved, run_id, read_at, verified
         ) values (
-            %s, %s, %s, pg_relation_filenode(%s::regclass), %s, %s, clock_timestamp(), false
+            %s, %s, %s, pg_relation_filenode(%s::regclass), %s, %s, %s, clock_timestamp(), false
         )
         on conflict (table_name) do update set
             facts = excluded.facts, settled = excluded.settled, raw_file = excluded.raw_file,
-            rows = excluded.rows, run_id = excluded.run_id, read_at = excluded.read_at,
-            verified = false
+            rows = excluded.rows, moved = excluded.moved, run_id = excluded.run_id,
+            read_at = excluded.read_at, verified = false
         """,
-        [table, facts.text(), facts.settled, raw, rows, run_id],
+        [table, facts.text(), facts.settled, raw, rows, moved, run_id],
     )
 
 

@@ -134,6 +134,21 @@ def test_full_load_of_a_table_without_a_stamp(databases: Databases) -> None:
     assert rows == [(2, "two"), (3, "")]
 
 
+def test_a_table_of_nothing_but_its_key(databases: Databases) -> None:
+    databases.on_source(
+        "CREATE TABLE link (a varchar(9) COLLATE utf8mb3_bin, _new int, PRIMARY KEY (_new, a))",
+        "INSERT INTO link VALUES ('x', 1), ('X', 1), ('y', 2)",
+    )
+    databases.run("first")
+    databases.on_source(
+        "DELETE FROM link WHERE a = 'x'", "INSERT INTO link VALUES ('x', 3), ('z', 0)"
+    )
+    result = databases.run("second")["link"]
+    assert (result.strategy, result.rows_read, result.rows_written) == ("full", 4, 3)
+    rows = databases.on_analytics("select a, _new from raw.link order by _new")
+    assert rows == [("z", 0), ("X", 1), ("y", 2), ("x", 3)]
+
+
 def test_composite_text_key(databases: Databases) -> None:
     databases.on_source(
         "CREATE TABLE pair (a varchar(9) COLLATE utf8mb3_bin, b int, v int, SecDateTEdit timestamp"

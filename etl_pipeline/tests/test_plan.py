@@ -148,6 +148,9 @@ def test_a_table_without_a_stamp_is_told_apart_by_its_size_and_key() -> None:
     small = Table("visit", (KEY,), ("VisitNum",), BUCKETS_FROM - 1)
     assert action(small, raw) == "full"
     assert action(replace(small, estimated_rows=BUCKETS_FROM), raw) == "buckets"
+    large = replace(small, estimated_rows=BUCKETS_FROM)
+    assert action(large, raw, replace(STATE, moved=0.3)) == "buckets"
+    assert action(large, raw, replace(STATE, moved=0.31)) == "full"
     text = Column("VisitNum", "varchar", "varchar(9)", nullable=False)
     named = Table("visit", (text,), ("VisitNum",), BUCKETS_FROM)
     assert action(named, replace(raw, columns={"VisitNum": "text"})) == "full"

@@ -74,7 +74,36 @@ def test_a_change_everywhere_is_one_scan(fields: Databases) -> None:
     assert (result.strategy, result.rows_read) == ("buckets", ROWS - 5)
     assert result.rows_written == ROWS // 100 + 5
     assert equal(fields, "field", "FieldNum", "Answer")
-    assert fields.run("third")["field"].rows_read == 0
+
+
+@pytest.mark.database
+def test_a_table_that_moved_everywhere_is_read_without_asking_until_it_does_not(
+    fields: Databases,
+) -> None:
+    def night(number: int, *changes: str) -> tuple[str, int, int]:
+        fields.on_source(*changes)
+        result = fields.run(f"night {number}")["field"]
+        assert equal(fields, "field", "FieldNum", "Answer")
+        return result.strategy, result.rows_read, result.rows_written
+
+    everywhere = "UPDATE field SET Answer = CONCAT(Answer, '!') WHERE FieldNum % 100 = 5"
+    gone, new = "DELETE FROM field WHERE FieldNum = 17", "INSERT INTO field VALUES (17, 'again')"
+    assert night(2, everywhere) == ("buckets", ROWS, ROWS // 100)
+    assert night(3, everywhere, gone) == ("full", ROWS - 1, ROWS // 100 + 1)
+    assert night(4, new) == ("full", ROWS, 1)
+    # Of the night before, one bucket had moved.
+    strategy, read, written = night(5, "UPDATE field SET Answer = 'x' WHERE FieldNum = 9")
+    assert (strategy, written) == ("buckets", 1)
+    assert 0 < read < 2_000
+
+
+@pytest.mark.database
+def test_states_that_an_older_version_kept(fields: Databases) -> None:
+    fields.on_analytics("alter table etl.states drop column moved")
+    (plan,) = pipeline.observe_plan(fields.settings, tables=["field"])
+    assert plan.action == "buckets"
+    assert fields.run("second")["field"].ok
+    assert fields.on_analytics("select moved from etl.states") == [(0,)]
 
 
 @pytest.mark.database
@@ -161,8 +190,7 @@ def test_a_whole_read_adds_up_what_the_server_would(databases: Databases, engine
     assert databases.run("second", full=True)["field"].rows_read == len(keys)
     assert databases.on_analytics(kept) == as_the_server_says()
     databases.on_source("UPDATE field SET Answer = 'another' WHERE FieldNum = 7000")
-    third = databases.run("third")["field"]
-    assert (third.strategy, third.rows_written) == ("buckets", 1)
+    assert databases.run("third")["field"].rows_written == 1
     assert databases.on_analytics(kept) == as_the_server_says()
 
 
@@ -294,6 +322,14 @@ def test_ranges_hold_every_key_of_their_buckets_and_no_other() -> None:
 
 def test_neighbours_are_one_range() -> None:
     assert digests.ranges([3, 4, 5, 9], 10) == [(30, 59), (90, 99)]
+
+
+def test_what_has_moved_is_told_by_the_rows_that_are_there() -> None:
+    before = Buckets(10, {1: (5, 1), 2: (5, 2), 3: (5, 3)})
+    assert digests.moved(before, before) == 0
+    # One is another, one is gone, one is new.
+    assert digests.moved(Buckets(10, {1: (5, 1), 2: (6, 2), 4: (1, 1)}), before) == 7 / 12
+    assert digests.moved(Buckets(10, {}), before) == 0
 
 
 def test_buckets_differ_by_any_figure_and_by_absence() -> None:
