@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # What a closer look tells, changing nothing. $1: the stack's folder, then ports.
 folder=$1
 shift

@@ -1,10 +1,12 @@
+# shellcheck shell=sh
 # What a machine is and has, a line each: a word, a space, the value. Changes nothing. $1: the stack's folder.
 say() { printf '%s %s\n' "$1" "$2"; }
 has() { command -v "$1" >/dev/null 2>&1; }
 yes() { say "$1" yes; }
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
-NAME= PRETTY_NAME= ID= ID_LIKE=
+PRETTY_NAME="" ID="" ID_LIKE=""
+# shellcheck disable=SC1091
 [ ! -r /etc/os-release ] || . /etc/os-release
 say system "${PRETTY_NAME:-$(uname -s)}"
 say kind "$ID $ID_LIKE"

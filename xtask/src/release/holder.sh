@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Who holds the lock, a line each: a word, a space, the value. $1: the stack's folder, $2: end, to end it.
 home=$1 end=${2:-}
 say() { printf '%s %s\n' "$1" "$2"; }

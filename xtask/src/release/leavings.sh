@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # All that the stack has on this machine, a line each: a word, a space, what it is. $1: the stack's folder, $2: Compose's project.
 all() { docker "$@" --filter "label=com.docker.compose.project=$project"; }
 home=$1 project=$2

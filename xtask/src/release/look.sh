@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # What a copy of the metadata database holds, and what the database holds now; a line of JSON each. The copy is restored beside
 # it for that, and removed again. $1: the stack's folder, $2: Compose's project, $3: the copy's name.
 postgres=$(docker ps --quiet --filter "label=com.docker.compose.project=$2" --filter label=com.docker.compose.oneoff=False --filter label=com.docker.compose.service=postgres)

@@ -1,4 +1,5 @@
 
+# shellcheck shell=sh
 # What of the stack is there. $1: the stack's folder, $2: where containers see the code, $3: Compose's project, or nothing for
 # that of the release that serves; then names of images.
 home=$1 mount=$2 code=$1/code

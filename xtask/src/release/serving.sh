@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # What serves, and with what settings. $1: the stack's folder.
 say() { printf '%s %s\n' "$1" "$2"; }
 own=$1/code/current/.release

@@ -1,4 +1,5 @@
 
+# shellcheck shell=sh
 # A copy of the metadata database, while all goes on.
 begin
 ours || finish refused

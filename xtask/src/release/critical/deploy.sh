@@ -4,7 +4,7 @@
 #   gated     yes where the release passed its gate before
 #   dags      as for the gate
 #   keep      how many releases stay
-# shellcheck shell=sh disable=SC2154,SC2317 # assigned before; phases are called by name
+# shellcheck shell=sh disable=SC2034,SC2154,SC2317 # assigned before, or read by common.sh; phases are called by name
 seed() { compose run --rm --no-deps -T demo-seed; }
 reread() { metadata reparse && now >"$run/since" && truth 30; }
 

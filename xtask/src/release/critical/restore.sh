@@ -1,7 +1,7 @@
 
 # Airflow's database as a copy has it. Beside what all tasks are given:
 #   from      the copy's file
-# shellcheck shell=sh disable=SC2154,SC2317 # assigned before; phases are called by name
+# shellcheck shell=sh disable=SC2034,SC2154,SC2317 # assigned before, or read by common.sh; phases are called by name
 
 # A database without a schema says of no run, and has nothing to lose.
 quiesce() { [ -z "$(revision)" ] || drain; }

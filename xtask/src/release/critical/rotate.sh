@@ -5,7 +5,7 @@
 #   resumed   yes where a rotation with these values was cut short: databases may have taken either
 #   mysql     yes where the demo source is of this stack
 #   dags      as for the gate
-# shellcheck shell=sh disable=SC2154,SC2317 # assigned before; phases are called by name
+# shellcheck shell=sh disable=SC2034,SC2154,SC2317 # assigned before, or read by common.sh; phases are called by name
 
 # $1: a name, $2: the settings. Nothing that is read so stands on a command line.
 value() { sed -n "s/^$1=//p" "$home/env/$2.env" | sed "s/^'\(.*\)'\$/\1/"; }
@@ -88,7 +88,7 @@ revert() {
     fi
     # What the copy holds of accounts may be of a rotation that was cut short.
     [ "$resumed" = no ] || phase init init || finish failed
-    phase start start_airflow && phase verify truth 60 && phase resume resume || finish failed
+    { phase start start_airflow && phase verify truth 60 && phase resume resume; } || finish failed
     # It serves, but nobody can tell which key wrote what: the new one is not to be forgotten.
     [ "$mixed" = no ] || finish failed
     finish reverted
