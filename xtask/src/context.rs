@@ -35,6 +35,17 @@ impl Context {
         })
     }
 
+    /// The same once more, for another thread.
+    pub(crate) fn again(&self) -> Result<Self> {
+        let workspace = Workspace::find()?;
+        let machine = self.machine.again()?;
+        Ok(Self {
+            workspace,
+            machine,
+            term: self.term.clone(),
+        })
+    }
+
     /// `deploy.toml`.
     pub(crate) fn deploy(&self) -> Result<Deploy> {
         Deploy::read(&self.workspace)

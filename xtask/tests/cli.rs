@@ -280,3 +280,35 @@ fn env_check_names_every_problem_at_once() {
     let expected = "error: failed to read .env: it does not exist\nhint: cargo xtask env\n";
     assert_eq!(bench.run(&["env", "check"]), seen(expected.to_owned(), 2));
 }
+
+#[test]
+fn the_parts_of_ci_are_listed_without_running_one() {
+    let bench = Bench::healthy();
+    let listed = bench.run(&[
+        "ci", "--list", "--only", "rust", "--only", "reach", "--skip", "FORMAT",
+    ]);
+    assert_eq!(
+        listed.stdout,
+        "unit and command-line tests (Rust)              1 min 30 s\n\
+         deploy, how a host is reached                   3 min 0 s\n"
+    );
+    assert_eq!((listed.stderr.as_str(), listed.status), ("", 0));
+    assert_eq!(bench.calls(), "");
+}
+
+#[test]
+fn completions_are_printed_wherever_a_shell_starts() {
+    let bench = Bench::healthy();
+    let folder = bench.root.path().join("elsewhere");
+    fs::create_dir(&folder).unwrap();
+    for (shell, word) in [
+        ("bash", "_xtask()"),
+        ("zsh", "#compdef xtask"),
+        ("fish", "complete -c xtask"),
+    ] {
+        let printed = bench.run_in(&folder, &["completions", shell], &[]);
+        assert_eq!((printed.stderr.as_str(), printed.status), ("", 0));
+        assert!(printed.stdout.contains(word), "{shell}");
+        assert!(printed.stdout.contains("wait-for-run"), "{shell}");
+    }
+}

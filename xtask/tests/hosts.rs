@@ -1,6 +1,6 @@
 //! Another machine, reached by a real ssh: a Debian 13 with nothing of ours on it.
 //!
-//! Run by `cargo xtask test`; by hand:
+//! Run by `cargo xtask ci`; by hand:
 //! `cargo test --test hosts -- --ignored --nocapture`.
 
 #![expect(
@@ -20,7 +20,7 @@ use serde_json::Value;
 use spare::{BARE, ENGINE, Spare};
 
 #[test]
-#[ignore = "needs a container engine; cargo xtask test runs it"]
+#[ignore = "needs a container engine; cargo xtask ci runs it"]
 fn a_bare_host_becomes_ready_once() {
     build(BARE, "host", &["--target", "bare"]);
     let spare = Spare::start("bare");
@@ -117,7 +117,7 @@ fn a_bare_host_becomes_ready_once() {
 
 /// It has no name but behind the gate.
 #[test]
-#[ignore = "needs a container engine; cargo xtask test runs it"]
+#[ignore = "needs a container engine; cargo xtask ci runs it"]
 fn a_host_behind_another_is_reached_by_a_jump() {
     build(BARE, "host", &["--target", "bare"]);
     let (gate, inner) = (Spare::start("bare"), Spare::start("bare"));
@@ -245,13 +245,13 @@ fn an_image_arrives_layer_by_layer(kind: &str) {
 }
 
 #[test]
-#[ignore = "needs the image; cargo xtask test runs it"]
+#[ignore = "needs the image; cargo xtask ci runs it"]
 fn an_image_arrives_where_images_are_in_containerd() {
     an_image_arrives_layer_by_layer("containerd");
 }
 
 #[test]
-#[ignore = "needs the image; cargo xtask test runs it"]
+#[ignore = "needs the image; cargo xtask ci runs it"]
 fn an_image_arrives_where_images_are_as_before() {
     an_image_arrives_layer_by_layer("classic");
 }

@@ -1,7 +1,7 @@
 //! One whole night on real containers, as a person types it.
 //!
 //! It works on a copy of the checkout with a project name, ports and secrets of
-//! its own, and leaves nothing behind. Run by `cargo xtask test`; by hand:
+//! its own, and leaves nothing behind. Run by `cargo xtask ci`; by hand:
 //! `cargo test --test night -- --ignored --nocapture`.
 
 #![expect(
@@ -280,7 +280,7 @@ fn scheduled_run(stack: &Stack) -> Option<Value> {
 }
 
 #[test]
-#[ignore = "needs a container engine and some minutes; `cargo xtask test` runs it"]
+#[ignore = "needs a container engine and some minutes; `cargo xtask ci` runs it"]
 fn a_night_from_a_fresh_copy_to_marts_that_agree_with_the_source() {
     let stack = Stack::new();
     stack.ok(&["env"]);

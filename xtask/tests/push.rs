@@ -1,6 +1,6 @@
 //! `push` to real registries: open and closed, and one that dies in the middle.
 //!
-//! Run by `cargo xtask test`; by hand:
+//! Run by `cargo xtask ci`; by hand:
 //! `cargo test --test push -- --ignored --nocapture`.
 
 #![expect(
@@ -18,7 +18,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use containers::{Ran, build, docker, docker_ok, root};
+use containers::{Ran, build, docker, docker_ok, root, workflow};
 use serde_json::Value;
 
 /// Bcrypt of [`WORD`], as htpasswd has it.
@@ -113,7 +113,13 @@ impl Drop for Registry {
 /// `cargo xtask push` with docker's own store in `config`.
 fn push(config: &Path, registry: &str, more: &[&str]) -> Ran {
     let target = format!("{registry}/team");
-    let args = [&["push", "--allow-dirty", "--registry", &target][..], more].concat();
+    xtask(
+        config,
+        &[&["push", "--allow-dirty", "--registry", &target][..], more].concat(),
+    )
+}
+
+fn xtask(config: &Path, args: &[&str]) -> Ran {
     eprintln!("$ cargo xtask {}", args.join(" "));
     let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
         .args(args)
@@ -160,7 +166,7 @@ fn told(ran: &Ran) -> (String, Vec<(String, bool)>) {
 }
 
 #[test]
-#[ignore = "needs the image and real registries; cargo xtask test runs it"]
+#[ignore = "needs the image and real registries; cargo xtask ci runs it"]
 fn an_image_arrives_once_and_whole() {
     build(IMAGE, "registry", &[]);
     let config = tempfile::tempdir().unwrap();
@@ -187,17 +193,19 @@ fn an_image_arrives_once_and_whole() {
     let (again, names) = told(&push(config.path(), &closed.host, &["--json"]));
     assert_eq!(again, digest);
     assert!(names.iter().all(|(_, pushed)| !pushed), "{names:?}");
-    let (_, names) = told(&push(
+    let target = format!("{}/team", closed.host);
+    let line = workflow("main.yml", "The image", &[("REGISTRY", &target)]);
+    let line: Vec<&str> = line.iter().map(String::as_str).collect();
+    let (_, names) = told(&xtask(
         config.path(),
-        &closed.host,
-        &["--json", "--channel", "stable"],
+        &[&line[..], &["--allow-dirty"]].concat(),
     ));
     let new: Vec<&str> = names
         .iter()
         .filter(|(_, p)| *p)
         .map(|(tag, _)| tag.as_str())
         .collect();
-    assert_eq!(new, ["stable"]);
+    assert_eq!(new, ["main"]);
     drop(closed);
 
     // Open, and it dies while layers arrive.

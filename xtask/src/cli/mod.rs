@@ -4,6 +4,8 @@ mod host;
 mod image;
 mod project;
 mod stack;
+#[cfg(test)]
+mod written;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -205,8 +207,20 @@ pub(crate) enum Command {
     ///
     /// For example: cargo build --release && target/release/xtask bench image
     Bench(Bench),
-    /// Run every test: Rust, Python, DAGs in the image, dbt, one whole night
-    Test(Test),
+    /// Run everything that a change has to pass: formats, lints, tests, whole nights
+    ///
+    /// The same on a laptop and in CI. What looks at files goes on beside what runs
+    /// databases, stacks and hosts; nothing stops at a failure, and the end has a line
+    /// for each part. As a job of GitHub Actions findings stand at their lines.
+    ///
+    /// For example: cargo xtask ci --only ruff --only "ETL tests"
+    Ci(Ci),
+    /// Print a shell's completions, for the program that `cargo install` makes
+    ///
+    /// For example, once: cargo install --path xtask; then in ~/.bashrc:
+    /// source <(xtask completions bash). It works on the checkout around the current
+    /// folder, as cargo xtask does.
+    Completions(Completions),
 }
 
 #[derive(Debug, Default, Args)]

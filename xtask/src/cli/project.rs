@@ -2,21 +2,34 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 
-#[derive(Debug, Args)]
-pub(crate) struct Test {
+#[derive(Debug, Default, Args)]
+pub(crate) struct Ci {
     /// Something that takes too long to be a part of every run
-    #[arg(value_enum, conflicts_with_all = ["fast", "within", "only"])]
+    #[arg(value_enum, conflicts_with_all = ["fast", "within", "only", "skip", "list"])]
     pub(crate) suite: Option<Suite>,
     /// Leave out everything that needs containers
     #[arg(long)]
     pub(crate) fast: bool,
+    /// Only the parts with this in their name, and what they stand on; may be repeated
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) only: Vec<String>,
+    /// None of the parts with this in their name; may be repeated
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) skip: Vec<String>,
     /// Begin no part that, at this machine's pace, would end later than so many
     /// minutes after the start; what is left out is named at the end
     #[arg(long, value_name = "MINUTES")]
     pub(crate) within: Option<u64>,
-    /// Only the parts with this in their name, and what they stand on
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) only: Option<String>,
+    /// Name the parts and the time that each usually takes, and run none
+    #[arg(long)]
+    pub(crate) list: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Completions {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
 }
 
 /// A suite of its own.

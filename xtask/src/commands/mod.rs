@@ -3,6 +3,8 @@
 mod audit;
 mod bench;
 mod build;
+mod ci;
+mod completions;
 mod confirm;
 mod doctor;
 mod down;
@@ -22,7 +24,6 @@ mod running;
 mod shell;
 mod sql;
 mod status;
-mod test;
 mod up;
 mod verify;
 mod why;
@@ -38,6 +39,10 @@ use crate::context::Context;
 
 /// Runs the command that was asked for.
 pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
+    // They are asked for by a shell as it starts, wherever that is.
+    if let Command::Completions(args) = &cli.command {
+        return completions::run(args).map(|()| ExitCode::SUCCESS);
+    }
     let context = Context::new(cli.global.verbose)?;
     let done = match cli.command {
         Command::Doctor(args) => return doctor::run(&context, &args),
@@ -71,7 +76,8 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Deploy(args) => host::deploy::run(&context, &args),
         Command::Prune(args) => prune::run(&context, &args),
         Command::Bench(args) => bench::run(&context, &args),
-        Command::Test(args) => test::run(&context, &args),
+        Command::Ci(args) => ci::run(&context, &args),
+        Command::Completions(args) => completions::run(&args),
     };
     done.map(|()| ExitCode::SUCCESS)
 }

@@ -16,6 +16,17 @@ pub(crate) fn no_colour() -> bool {
     std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
 }
 
+/// Whether this runs as a job of GitHub Actions.
+pub(crate) fn github_actions() -> bool {
+    std::env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true")
+}
+
+/// The file whose Markdown GitHub shows on the page of a job.
+pub(crate) fn github_summary() -> Option<PathBuf> {
+    let path = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|_| github_actions());
+    path.map(PathBuf::from)
+}
+
 /// The CA bundle that this machine's tools are told to use, as behind a
 /// TLS-inspecting proxy. Names a file that exists.
 pub(crate) fn ca_bundle() -> Option<PathBuf> {

@@ -73,6 +73,13 @@ impl Machine {
         Self::reached(root, term, Some(ssh))
     }
 
+    /// The same machine with the same secrets, for another thread.
+    pub(crate) fn again(&self) -> Result<Self> {
+        let other = Self::reached(&self.root(), self.term.clone(), self.over.clone())?;
+        other.secrets.replace(self.secrets.borrow().clone());
+        Ok(other)
+    }
+
     fn reached(root: &Path, term: Term, over: Option<Ssh>) -> Result<Self> {
         let sh = Shell::new().context("failed to read the current folder")?;
         sh.change_dir(root);
@@ -219,6 +226,31 @@ impl Machine {
             stderr: String::from_utf8_lossy(&stderr).into_owned(),
             code: status.code(),
         })
+    }
+
+    /// Runs a step and keeps all that it says, both streams as they come together,
+    /// without known secrets; and whether it succeeded.
+    pub(crate) fn block(&self, step: &Step) -> Result<(String, Result<(), Failure>)> {
+        self.echo(step);
+        let (mut said, stdout) = std::io::pipe().context("failed to make a pipe")?;
+        let stderr = stdout.try_clone().context("failed to share a pipe")?;
+        let mut child = self
+            .command(step)?
+            .stdin(Stdio::null())
+            .stdout(stdout)
+            .stderr(stderr)
+            .process_group(0)
+            .spawn()
+            .map_err(|error| cannot_start(step, error))?;
+        let _ended_by_interrupt = Group::enter(child_pid(&child)?);
+        let mut bytes = Vec::new();
+        said.read_to_end(&mut bytes)
+            .with_context(|| format!("failed to read what {} says", step.program_name()))?;
+        let status = child
+            .wait()
+            .with_context(|| format!("failed to wait for {}", step.program_name()))?;
+        let said = self.redact(&String::from_utf8_lossy(&bytes));
+        Ok((said, Self::succeeded(step, status)))
     }
 
     /// Runs steps on this machine when the guard is dropped, or when Ctrl-C ends the
@@ -374,7 +406,7 @@ impl Machine {
             .try_clone_to_owned()
             .context("failed to share standard error")?;
         let status = self.on_terminal(step, Stdio::from(stderr))?;
-        Self::succeeded(step, status)
+        Ok(Self::succeeded(step, status)?)
     }
 
     /// The same, without the lines of its standard error that `keep` turns down.
@@ -389,10 +421,10 @@ impl Machine {
             keep(line.trim_end()).then_some(line)
         });
         let status = self.wait(&mut child, step, owner)?;
-        Self::succeeded(step, status)
+        Ok(Self::succeeded(step, status)?)
     }
 
-    fn succeeded(step: &Step, status: ExitStatus) -> Result<()> {
+    fn succeeded(step: &Step, status: ExitStatus) -> Result<(), Failure> {
         if status.success() {
             return Ok(());
         }
@@ -401,8 +433,7 @@ impl Machine {
             step.what(),
             step.program_name(),
             ended(status.code())
-        ))
-        .into())
+        )))
     }
 
     /// The error of a captured step that did not succeed, with the tool's last

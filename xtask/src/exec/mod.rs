@@ -11,7 +11,7 @@ mod step;
 mod term;
 
 pub(crate) use machine::{Captured, Machine, Passage};
-pub(crate) use signals::{AtEnd, INTERRUPTED, LastWord, forward_interrupts, interrupted};
+pub(crate) use signals::{AtEnd, INTERRUPTED, LastWord, forward_interrupts, interrupted, met};
 pub(crate) use ssh::Ssh;
 pub(crate) use step::{Step, quote};
 pub(crate) use term::{Drawing, HowFar, Term, millis, plural, size};

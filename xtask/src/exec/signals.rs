@@ -74,6 +74,11 @@ pub(crate) fn interrupted() -> Option<String> {
     INTERRUPTED_AT.lock().ok().and_then(|mut at| at.take())
 }
 
+/// Whether Ctrl-C was met: what has not begun by now is not wanted any more.
+pub(crate) fn met() -> bool {
+    MET.load(Ordering::SeqCst) > 0
+}
+
 fn say_last(word: &str) -> std::io::StderrLock<'static> {
     let mut out = std::io::stderr().lock();
     if out.is_terminal() {

@@ -42,7 +42,7 @@ pub(crate) const RIVALS: Recipe = Recipe {
 const ROOT: &str = "/opt/airflow/dbt_dental_clinic";
 
 /// An image that can run the Python of this tree beside its tools.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct TestImage {
     docker: std::path::PathBuf,
     reference: String,

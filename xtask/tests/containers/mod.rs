@@ -33,6 +33,24 @@ pub(crate) fn root() -> PathBuf {
     manifest.parent().unwrap().to_path_buf()
 }
 
+/// Arguments of xtask in the step `name` of a workflow, as the shell of its job would make
+/// them with these variables; what stands behind a redirection is the job's.
+pub(crate) fn workflow(file: &str, name: &str, variables: &[(&str, &str)]) -> Vec<String> {
+    let text = std::fs::read_to_string(root().join(".github/workflows").join(file)).unwrap();
+    let (_, step) = text.split_once(&format!("- name: {name}\n")).unwrap();
+    let line = step
+        .lines()
+        .find_map(|line| line.trim_start().strip_prefix("run: "));
+    let mut line = line.unwrap().to_owned();
+    for (name, value) in variables {
+        line = line.replace(&format!("${name}"), value);
+    }
+    let words = shlex::split(&line).unwrap();
+    assert_eq!(words[..2], ["cargo", "xtask"], "{line}");
+    let own = words.into_iter().skip(2).take_while(|word| word != ">>");
+    own.collect()
+}
+
 /// A docker command, whatever comes of it.
 pub(crate) fn docker(args: &[&str]) -> Ran {
     let output = Command::new("docker").args(args).output().unwrap();

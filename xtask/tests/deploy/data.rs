@@ -28,7 +28,7 @@ fn copy(spare: &Spare) -> String {
 }
 
 #[test]
-#[ignore = "needs the images; cargo xtask test runs it"]
+#[ignore = "needs the images; cargo xtask ci runs it"]
 fn what_a_host_holds_is_copied_put_back_and_in_the_end_removed() {
     let spare = Spare::furnished("containerd");
     spare.commit();

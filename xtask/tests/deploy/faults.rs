@@ -1,7 +1,7 @@
 //! What can go wrong in the middle of a deploy. After each of it one release serves,
 //! no run is lost, the lock is free, and what was paused is not.
 //!
-//! `cargo xtask test faults` makes every one of them and prints the table.
+//! `cargo xtask ci faults` makes every one of them and prints the table.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -138,13 +138,13 @@ fn all() -> Vec<Fault> {
 }
 
 #[test]
-#[ignore = "needs the images; cargo xtask test runs it"]
+#[ignore = "needs the images; cargo xtask ci runs it"]
 fn one_release_serves_whatever_goes_wrong() {
     strike(&serving(), &of_each_kind());
 }
 
 #[test]
-#[ignore = "takes an hour; cargo xtask test faults runs it"]
+#[ignore = "takes an hour; cargo xtask ci faults runs it"]
 fn every_fault() {
     strike(&serving(), &all());
 }

@@ -2,14 +2,16 @@
 
 use std::fs;
 
+use crate::containers::workflow;
 use crate::faults;
 use crate::spare::{Spare, phases};
 
 #[test]
-#[ignore = "needs the images; cargo xtask test runs it"]
+#[ignore = "needs the images; cargo xtask ci runs it"]
 fn a_tree_is_deployed_changed_and_rolled_back() {
     let spare = Spare::furnished("containerd");
-    let deploy = ["deploy", "--host", "spare", "--json"];
+    let deploy = workflow("deploy.yml", "Serve this revision", &[("HOST", "spare")]);
+    let deploy: Vec<&str> = deploy.iter().map(String::as_str).collect();
 
     // Without a commit, or with files that are not committed, there is no release.
     let nothing = spare.xtask(&deploy);
@@ -134,7 +136,13 @@ fn a_tree_is_deployed_changed_and_rolled_back() {
     let (status, serves) = spare.json(&["status", "--host", "spare", "--json"]);
     assert_eq!((status, &serves["release"]), (Some(0), &code["release"]));
 
-    let (status, back) = spare.json(&["rollback", "--host", "spare", "--json"]);
+    let rollback = workflow(
+        "deploy.yml",
+        "Serve the release before",
+        &[("HOST", "spare")],
+    );
+    let rollback: Vec<&str> = rollback.iter().map(String::as_str).collect();
+    let (status, back) = spare.json(&rollback);
     assert_eq!((status, back["end"].as_str()), (Some(0), Some("done")));
     assert_eq!(back["release"], first["release"]);
     assert_eq!(spare.tags(), "dbt etl nightly");

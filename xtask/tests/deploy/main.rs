@@ -1,7 +1,7 @@
 //! Deploys to another machine, reached by a real ssh, whose engine runs the real
 //! stack.
 //!
-//! Run by `cargo xtask test`; by hand:
+//! Run by `cargo xtask ci`; by hand:
 //! `cargo test --test deploy -- --ignored --nocapture`.
 
 #![expect(

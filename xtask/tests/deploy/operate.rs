@@ -91,7 +91,7 @@ fn soon(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 #[test]
-#[ignore = "needs the images; cargo xtask test runs it"]
+#[ignore = "needs the images; cargo xtask ci runs it"]
 fn a_stack_on_a_host_is_worked_with_from_another_machine() {
     let spare = Spare::furnished("containerd");
     spare.commit();

@@ -174,7 +174,7 @@ fn append(path: &Path, text: &str) {
 }
 
 #[test]
-#[ignore = "needs the images; cargo xtask test runs it"]
+#[ignore = "needs the images; cargo xtask ci runs it"]
 fn a_slim_host_behind_a_proxy_serves_with_its_databases_elsewhere() {
     let spare = Spare::furnished("containerd");
     let (rds, clinic) = (rds(&spare), clinic());

@@ -33,7 +33,7 @@ const DISK: &str = "/var/lib/docker/volumes/dental-there_postgres-data/_data";
 const REVISION: &str = "select version_num from alembic_version";
 
 #[test]
-#[ignore = "needs the images; cargo xtask test runs it"]
+#[ignore = "needs the images; cargo xtask ci runs it"]
 fn a_newer_schema_comes_and_goes() {
     let (spare, newer) = of_2_6_3();
     let registry = Registry::start(&spare);
@@ -45,7 +45,7 @@ fn a_newer_schema_comes_and_goes() {
 }
 
 #[test]
-#[ignore = "takes a quarter of an hour; cargo xtask test faults runs it"]
+#[ignore = "takes a quarter of an hour; cargo xtask ci faults runs it"]
 fn every_fault_of_a_migration() {
     let (spare, newer) = of_2_6_3();
     builds_there(&spare);

@@ -133,7 +133,7 @@ fn images(host: &Spare) -> Vec<String> {
 }
 
 #[test]
-#[ignore = "needs the image; cargo xtask test runs it"]
+#[ignore = "needs the image; cargo xtask ci runs it"]
 fn a_host_pulls_by_digest_what_was_pushed_for_it() {
     let host = host("containerd");
     let registry = Registry::start(&host);
@@ -190,7 +190,7 @@ fn a_host_pulls_by_digest_what_was_pushed_for_it() {
 }
 
 #[test]
-#[ignore = "needs the image; cargo xtask test runs it"]
+#[ignore = "needs the image; cargo xtask ci runs it"]
 fn a_host_builds_the_same_inputs_by_itself() {
     let host = host("classic");
     builds_there(&host);

@@ -1,0 +1,111 @@
+//! Command lines that are written down somewhere: each has to be one.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use super::Cli;
+
+const PROGRAM: &str = "cargo xtask";
+/// Where a command's own words end.
+const BEHIND: [&str; 6] = [">>", ">", "<", "|", "&&", "#"];
+
+fn root() -> PathBuf {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    own.parent().unwrap().to_path_buf()
+}
+
+/// Text of the files that git knows by a pattern, with their names.
+fn files(pattern: &str) -> Vec<(String, String)> {
+    let listed = Command::new("git")
+        .args([
+            "ls-files",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+            "--",
+            pattern,
+        ])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let read = |name: &str| {
+        (
+            name.to_owned(),
+            fs::read_to_string(root().join(name)).unwrap(),
+        )
+    };
+    listed.lines().map(read).collect()
+}
+
+/// Why a line is none, where it is none.
+fn wrong(line: &str) -> Option<String> {
+    let words = shlex::split(line)?;
+    let words = words.iter().map(String::as_str);
+    let words: Vec<&str> = words.take_while(|word| !BEHIND.contains(word)).collect();
+    let argv = std::iter::once(PROGRAM).chain(words.into_iter().skip(2));
+    match Cli::try_parse_from(argv) {
+        Ok(_) => None,
+        // `cargo xtask bench` alone is a name, and --help no mistake.
+        Err(error) => match error.kind() {
+            ErrorKind::DisplayHelp
+            | ErrorKind::DisplayVersion
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => None,
+            _ => Some(error.to_string()),
+        },
+    }
+}
+
+#[test]
+fn every_command_of_the_docs_is_one() {
+    let (mut found, mut mistakes) = (0, Vec::new());
+    for (name, text) in files("*.md") {
+        let fenced = text.split("```").skip(1).step_by(2).filter_map(|block| {
+            let (language, lines) = block.split_once('\n')?;
+            ["sh", "console"].contains(&language).then_some(lines)
+        });
+        let outside = text.split("```").step_by(2);
+        let spans = outside.flat_map(|text| text.split('`').skip(1).step_by(2));
+        // A placeholder for more of the same is for people.
+        let lines = fenced.flat_map(str::lines).chain(spans);
+        for line in lines.filter(|line| line.starts_with(PROGRAM) && !line.contains(['…', '['])) {
+            found += 1;
+            mistakes.extend(wrong(line).map(|why| format!("{name}: {line}\n{why}")));
+        }
+    }
+    assert_eq!(mistakes, Vec::<String>::new());
+    assert!(found > 60, "{found}");
+}
+
+#[test]
+fn a_workflow_runs_nothing_but_commands() {
+    let mut found = 0;
+    for (name, text) in files(".github/workflows/*.yml") {
+        for line in text.lines() {
+            let line = line.trim_start().trim_start_matches("- ");
+            let Some(command) = line.strip_prefix("run:").map(str::trim) else {
+                continue;
+            };
+            found += 1;
+            if command == "cargo install cargo-audit --locked" {
+                continue;
+            }
+            assert!(command.starts_with(PROGRAM), "{name}: {line}");
+            assert_eq!(wrong(command), None, "{name}: {line}");
+            // What an event says reaches a command by the environment, never as its text.
+            assert!(!command.contains("${{"), "{name}: {line}");
+        }
+    }
+    assert!(found > 6, "{found}");
+}
+
+#[test]
+fn a_line_with_an_unknown_flag_is_none() {
+    assert_eq!(wrong("cargo xtask ci --fast # quick"), None);
+    assert!(wrong("cargo xtask ci --quick").is_some());
+    assert!(wrong("cargo xtask test").is_some());
+}

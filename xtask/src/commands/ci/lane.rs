@@ -1,0 +1,233 @@
+//! Parts one after the other, and what became of them.
+
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::github;
+use super::parts::Part;
+use crate::context::Context;
+use crate::error::{Failure, show};
+use crate::exec::{self, millis, plural};
+use crate::testing::TestImage;
+
+/// How much slower this machine is than the one on which the usual times were taken.
+#[derive(Debug, Default)]
+struct Pace {
+    usual: Duration,
+    took: Duration,
+}
+
+impl Pace {
+    fn took(&mut self, usual: Duration, took: Duration) {
+        self.usual += usual;
+        self.took += took;
+    }
+
+    fn foretell(&self, usual: Duration) -> Duration {
+        let slower = self.took.as_secs_f64() / self.usual.as_secs_f64().max(1.0);
+        usual.mul_f64(slower.max(1.0))
+    }
+}
+
+/// One part that has ended.
+#[derive(Debug)]
+pub(super) struct Done {
+    pub(super) what: String,
+    pub(super) took: Duration,
+    pub(super) passed: bool,
+}
+
+/// What a run did.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    pub(super) done: Vec<Done>,
+    /// What was not run, and why.
+    pub(super) left_out: Vec<String>,
+}
+
+/// Parts that run one after the other.
+#[derive(Debug)]
+pub(super) struct Lane {
+    begun: Instant,
+    /// No part begins that would end later than this.
+    within: Option<Duration>,
+    pace: Pace,
+    outcome: Outcome,
+}
+
+impl Lane {
+    pub(super) fn new(begun: Instant, within: Option<Duration>) -> Self {
+        Self {
+            begun,
+            within,
+            pace: Pace::default(),
+            outcome: Outcome::default(),
+        }
+    }
+
+    pub(super) fn ended(self) -> Outcome {
+        self.outcome
+    }
+
+    /// Parts that speak as they go.
+    pub(super) fn live(&mut self, context: &Context, parts: &[&Part], image: Option<&TestImage>) {
+        for part in parts {
+            self.part(part, image.is_some(), |lane| {
+                lane.ground(context, part.what, || part.show(context, image));
+            });
+        }
+    }
+
+    /// Parts whose words are shown when they have ended, each in one piece. The image
+    /// comes when it is made.
+    pub(super) fn beside(
+        &mut self,
+        context: &Context,
+        parts: &[Part],
+        made: &Receiver<Option<TestImage>>,
+    ) {
+        let (after, before): (Vec<&Part>, Vec<&Part>) =
+            parts.iter().partition(|part| part.needs_images());
+        for part in before {
+            self.part(part, false, |lane| lane.piece(context, part, None));
+        }
+        if after.is_empty() {
+            return;
+        }
+        let image = made.recv().ok().flatten();
+        for part in after {
+            self.part(part, image.is_some(), |lane| {
+                lane.piece(context, part, image.as_ref());
+            });
+        }
+    }
+
+    /// Runs a part, unless it cannot end in time or has nothing to stand on.
+    fn part(&mut self, part: &Part, has_images: bool, run: impl FnOnce(&mut Self)) {
+        let mut leave_out = |why: String| {
+            let line = format!("{}: {why}", part.what);
+            self.outcome.left_out.push(line);
+        };
+        if exec::met() {
+            return leave_out("Ctrl-C".to_owned());
+        }
+        if part.needs_images() && !has_images {
+            return leave_out("there are no images".to_owned());
+        }
+        let (begun, usual) = (self.begun.elapsed(), Duration::from_secs(part.usual));
+        let end = begun + self.pace.foretell(usual);
+        if self.within.is_some_and(|within| end > within) {
+            return leave_out(format!("it would have ended after {}", millis(end)));
+        }
+        run(self);
+        self.pace.took(usual, self.begun.elapsed() - begun);
+    }
+
+    /// Work that others stand on or that speaks as it goes, under a title.
+    pub(super) fn ground(
+        &mut self,
+        context: &Context,
+        what: &str,
+        work: impl FnOnce() -> Result<()>,
+    ) {
+        let term = &context.term;
+        term.say(&format!("\n{}", term.bold(&format!("── {what}"))));
+        let started = Instant::now();
+        let result = work();
+        if let Err(error) = &result {
+            term.say(&github::failed(what, show(error).text.trim_end()));
+        }
+        self.done(what, started, result.is_ok());
+    }
+
+    fn piece(&mut self, context: &Context, part: &Part, image: Option<&TestImage>) {
+        let term = &context.term;
+        let started = Instant::now();
+        let shown = part
+            .step(context, image)
+            .and_then(|step| context.machine.block(&step));
+        let (said, passed) = match shown {
+            Ok((said, result)) => match result {
+                Ok(()) => (said, true),
+                Err(failure) => (said + &show(&failure.into()).text, false),
+            },
+            Err(error) => (show(&error).text, false),
+        };
+        let took = millis(started.elapsed());
+        let title = term.bold(&format!("── {}  {took}", part.what));
+        let said = said.trim_end();
+        term.say(&match passed {
+            true => github::passed(&title, said),
+            false => format!("\n{title}\n{}", github::failed(part.what, said)),
+        });
+        self.done(part.what, started, passed);
+    }
+
+    fn done(&mut self, what: &str, started: Instant, passed: bool) {
+        self.outcome.done.push(Done {
+            what: what.to_owned(),
+            took: started.elapsed(),
+            passed,
+        });
+    }
+}
+
+impl Outcome {
+    /// Of two lanes.
+    pub(super) fn and(mut self, other: Self) -> Self {
+        self.done.extend(other.done);
+        self.left_out.extend(other.left_out);
+        self
+    }
+
+    /// The lines at the end, and the exit status.
+    pub(super) fn tell(self, context: &Context) -> Result<()> {
+        let term = &context.term;
+        term.say("");
+        for done in &self.done {
+            let line = format!("{}  {}", done.what, term.dim(&millis(done.took)));
+            match done.passed {
+                true => term.done(&line),
+                false => term.fail(&line),
+            }
+        }
+        for what in &self.left_out {
+            term.warn(&format!("left out: {what}"));
+        }
+        github::summary(&self)?;
+        let failed: Vec<&str> = self
+            .done
+            .iter()
+            .filter(|done| !done.passed)
+            .map(|done| done.what.as_str())
+            .collect();
+        let passed = self.done.len() - failed.len();
+        crate::commands::print(&format!("{passed} passed, {} failed", failed.len()))?;
+        if failed.is_empty() {
+            return Ok(());
+        }
+        let failures = plural(failed.len(), "part");
+        let message = format!("{failures} failed: {}", failed.join(", "));
+        Err(Failure::tool(message).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_machine_takes_longer_for_what_is_left_too() {
+        let minutes = |n: u64| Duration::from_secs(n * 60);
+        let mut pace = Pace::default();
+        assert_eq!(pace.foretell(minutes(2)), minutes(2));
+        pace.took(minutes(1), minutes(3));
+        pace.took(minutes(3), minutes(5));
+        assert_eq!(pace.foretell(minutes(2)), minutes(4));
+        // A quick one had something of it already.
+        pace.took(minutes(10), minutes(1));
+        assert_eq!(pace.foretell(minutes(2)), minutes(2));
+    }
+}
