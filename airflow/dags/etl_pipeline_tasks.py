@@ -33,7 +33,7 @@ from airflow.utils.state import State
 from airflow.utils.types import DagRunType
 from airflow.utils.xcom import XCOM_RETURN_KEY
 
-from etl_pipeline import commands, dbt, notification, pipeline, window
+from etl_pipeline import commands, dbt, notification, pipeline, progress, window
 from etl_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -148,14 +148,16 @@ def extract_load(**context: Any) -> dict[str, Any]:  # noqa: ANN401
     """Load every table; fail when one of them failed, after all had their turn."""
     ti = context["ti"]
     guard = _allowed_by_guard(context)
-    result = pipeline.run(
-        _settings(),
-        run_id=context["run_id"],
-        full=context["params"].get("full_refresh") is True,
-        until=_end_of_window(guard),
-        guard=guard,
-        log=ti.log.info,
-    )
+    with progress.logged(ti.log.info) as told:
+        result = pipeline.run(
+            _settings(),
+            run_id=context["run_id"],
+            full=context["params"].get("full_refresh") is True,
+            until=_end_of_window(guard),
+            guard=guard,
+            log=ti.log.info,
+            progress=told,
+        )
     return _leave(context, result, ok=result.ok, failure="not every table was loaded")
 
 
@@ -169,7 +171,8 @@ def _end_of_window(guard: Mapping[str, Any]) -> datetime | None:
 def verify(**context: Any) -> dict[str, Any]:  # noqa: ANN401
     """Compare source and target; a difference fails the task."""
     _allowed_by_guard(context)
-    result = pipeline.verify(_settings(), run_id=context["run_id"])
+    with progress.logged(context["ti"].log.info) as told:
+        result = pipeline.verify(_settings(), run_id=context["run_id"], progress=told)
     for line in result.to_text().splitlines():
         context["ti"].log.info(line)
     if not result.checks:  # nothing compared is nothing proved

@@ -209,7 +209,7 @@ def test_what_the_package_is_given(dag: DAG, package: Package, migrated: Metadat
     assert load["until"].isoformat() == load["guard"]["closes_at"]
     assert package.given["dbt_build"]["target"] == "clinic"
     assert package.given["dbt_build"]["full_refresh"] is True
-    assert package.given["verify"] == {"run_id": run.run_id}
+    assert package.given["verify"]["run_id"] == run.run_id
 
 
 def test_the_project_is_where_the_variable_says_else_the_environment(

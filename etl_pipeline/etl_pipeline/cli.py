@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
+import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,9 +16,13 @@ from typing import Any
 from etl_pipeline import commands, pipeline, schemas
 from etl_pipeline.errors import PipelineError, SettingsError
 from etl_pipeline.plan import TablePlan
+from etl_pipeline.progress import SELDOM, Progress, telling
 from etl_pipeline.report import align
 from etl_pipeline.running import CONNECTIONS
 from etl_pipeline.settings import Settings
+
+# Seconds between two looks at a line that moves.
+_TICK = 0.2
 
 _EPILOG = """\
 A first look:
@@ -166,14 +172,16 @@ def _run(settings: Settings, args: argparse.Namespace) -> int:
     if args.dry_run:
         return _plan(settings, args)
     run_id = args.run_id or f"manual__{datetime.now(UTC).isoformat(timespec='seconds')}"
-    result = pipeline.run(
-        settings,
-        run_id=run_id,
-        tables=args.table,
-        full=args.full,
-        connections=args.connections,
-        log=_talk,
-    )
+    with _Screen() as screen:
+        result = pipeline.run(
+            settings,
+            run_id=run_id,
+            tables=args.table,
+            full=args.full,
+            connections=args.connections,
+            log=screen.talk,
+            progress=screen.progress,
+        )
     report = pipeline.report(settings, run_id=run_id)
     _show(args, result.to_dict(), report.to_text())
     return 0 if result.ok else 1
@@ -183,7 +191,8 @@ def _verify(settings: Settings, args: argparse.Namespace) -> int:
     run_id = args.run_id or pipeline.last_run_id(settings)
     if run_id is None:
         raise PipelineError("verifying: there was no run yet", commands.nightly())
-    verification = pipeline.verify(settings, run_id=run_id)
+    with _Screen() as screen:
+        verification = pipeline.verify(settings, run_id=run_id, progress=screen.progress)
     _show(args, verification.to_dict(), verification.to_text())
     return 0 if verification.ok else 1
 
@@ -229,6 +238,40 @@ def _plan_text(plans: Sequence[TablePlan]) -> str:
 
 def _show(args: argparse.Namespace, data: dict[str, Any], text: str) -> None:
     print(json.dumps(data, indent=2) if args.json else text, flush=True)
+
+
+class _Screen:
+    """Talk on stderr: on a terminal above a line that moves, else with one now and then."""
+
+    def __init__(self) -> None:
+        self.progress = Progress()
+        self._lock = threading.Lock()
+        self._live = sys.stderr.isatty()
+        self._telling = telling(self._tell, _TICK if self._live else SELDOM)
+
+    def __enter__(self) -> _Screen:
+        self._telling.__enter__()
+        return self
+
+    def __exit__(self, *ended: Any) -> None:  # noqa: ANN401 - three of them
+        self._telling.__exit__(*ended)
+        self._write("")
+
+    def talk(self, line: str) -> None:
+        """One line that stays."""
+        self._write(f"{line}\n")
+
+    def _tell(self) -> None:
+        if self._live:
+            self._write(self.progress.line(shutil.get_terminal_size().columns))
+        elif self.progress.text:
+            self._write(f"{self.progress.text}\n")
+
+    def _write(self, text: str) -> None:
+        # Over the line that moves; it is drawn again below what stays.
+        over = "\r\x1b[2K" if self._live else ""
+        with self._lock:
+            print(f"{over}{text}", end="", file=sys.stderr, flush=True)
 
 
 def _talk(line: str) -> None:

@@ -14,6 +14,7 @@ from etl_pipeline import verify as verifying
 from etl_pipeline.checks import check, check_analytics, check_source, validate
 from etl_pipeline.errors import PipelineError, describe, described
 from etl_pipeline.plan import TablePlan
+from etl_pipeline.progress import Progress
 from etl_pipeline.report import RunReport, Status
 from etl_pipeline.settings import Settings
 from etl_pipeline.source import Source
@@ -84,6 +85,7 @@ def run(
     until: datetime | None = None,
     guard: Mapping[str, Any] | None = None,
     log: Callable[[str], None],
+    progress: Progress | None = None,
 ) -> RunResult:
     """Bring raw to the state of the source, table by table.
 
@@ -96,7 +98,8 @@ def run(
         until: when the source has to be left, aware; what is not loaded by then has failed, and is
             what the next run begins with. None = no end.
         guard: the decision that allowed this run, kept with it.
-        log: receives progress lines (counts and names, no values).
+        log: receives a line for each table (counts and names, no values).
+        progress: told how far the run is.
 
     Raises:
         Busy: another run is at work.
@@ -108,7 +111,7 @@ def run(
         done = tracking.start_run(target, run_id, settings.environment, full, guard)
         try:
             results = _run_tables(
-                settings, target, run_id, tables, full, connections, until, done, log
+                settings, target, run_id, tables, full, connections, until, done, log, progress
             )
         except Exception as error:
             safe = describe(error)
@@ -123,8 +126,10 @@ def run(
 
 
 @described
-def verify(settings: Settings, *, run_id: str) -> Verification:
+def verify(settings: Settings, *, run_id: str, progress: Progress | None = None) -> Verification:
     """Compare every loadable table with the source, and keep the outcome with the run.
+
+    `progress` is told how far it is.
 
     Raises:
         PipelineError: a database cannot be reached.
@@ -135,13 +140,16 @@ def verify(settings: Settings, *, run_id: str) -> Verification:
         known = tracking.knowledge(target)
         raw = target.raw_tables()
         checks = []
-        for item in _plan(settings, source, target, None, False):
+        plans = [p for p in _plan(settings, source, target, None, False) if p.action != "excluded"]
+        progress = progress or Progress()
+        progress.expect({p.table.name: p.table.estimated_rows for p in plans})
+        for item in plans:
             name = item.table.name
-            if item.action == "excluded":
-                continue
+            progress.begin(name)
             altered = item.new_columns or item.widened or item.removed
             if name not in raw or altered or item.action == "blocked":
                 checks.append(verifying.TableCheck(name, "missing", 0, 0))
+                progress.done(name)
                 continue
             state, mark = known.states.get(name), known.watermarks.get(name)
             proved = item.action == "unchanged" and state is not None and state.verified
@@ -154,6 +162,7 @@ def verify(settings: Settings, *, run_id: str) -> Verification:
                 with target.transaction() as cursor:
                     tracking.forget(cursor, name)
             checks.append(check)
+            progress.done(name)
         verification = Verification(run_id, tuple(checks))
         tracking.save_verification(target, run_id, verification.to_dict(), began_at)
         return verification
@@ -207,6 +216,7 @@ def _run_tables(
     until: datetime | None,
     loaded: frozenset[str],
     log: Callable[[str], None],
+    progress: Progress | None,
 ) -> tuple[TableResult, ...]:
     known = tracking.knowledge(target)
     with Source(settings.source) as source:
@@ -241,8 +251,17 @@ def _run_tables(
             error = PipelineError(item.reason, item.hint)
             done(running.record_failure(target, item, run_id, error))
     loads = [p for p in plans if p.loads]
+    if progress is not None:
+        progress.expect({p.table.name: p.table.estimated_rows for p in loads})
     running.load_tables(
-        settings, loads, known.watermarks, run_id, connections=connections, until=until, done=done
+        settings,
+        loads,
+        known.watermarks,
+        run_id,
+        connections=connections,
+        until=until,
+        progress=progress,
+        done=done,
     )
     return tuple(sorted(results, key=lambda r: r.table))
 

@@ -24,6 +24,7 @@ from etl_pipeline.errors import PipelineError, WindowClosed, describe
 from etl_pipeline.load import Load
 from etl_pipeline.pace import Pace
 from etl_pipeline.plan import TablePlan, Watermark
+from etl_pipeline.progress import Progress
 from etl_pipeline.settings import Settings
 from etl_pipeline.source import Source
 from etl_pipeline.target import Target
@@ -40,6 +41,7 @@ def load_tables(
     *,
     connections: int = CONNECTIONS,
     until: datetime | None = None,
+    progress: Progress | None = None,
     done: Callable[[TableResult], None],
 ) -> tuple[TableResult, ...]:
     """Load what `plans` say, record what failed; results in the order of `plans`.
@@ -48,13 +50,15 @@ def load_tables(
         connections: tables that are read at once, each over one connection to the source.
         until: aware; then the source is left at once. What is loaded stays; a table that is being
             read, and each that was not begun, has failed, and the next run begins with it.
+        progress: told what is in hand.
         done: told of each result as it comes, one at a time, from a worker's thread.
 
     Raises:
         Exception: the first that no table can be blamed for (the analytics database was lost); the
             other workers are stopped in the middle of their tables.
     """
-    crew = _Crew(settings, plans, watermarks, run_id, connections, done)
+    progress = progress or Progress()
+    crew = _Crew(settings, plans, watermarks, run_id, connections, progress, done)
     closing = None
     if until is not None:
         seconds = (until - datetime.now(UTC)).total_seconds()
@@ -97,9 +101,11 @@ class _Crew:
         watermarks: Mapping[str, Watermark],
         run_id: str,
         connections: int,
+        progress: Progress,
         done: Callable[[TableResult], None],
     ) -> None:
         self.settings = settings
+        self.progress = progress
         self.watermarks = watermarks
         self.run_id = run_id
         self.done = done
@@ -172,6 +178,7 @@ class _Crew:
             source = loan.open()
             if self.closed is not None or (plan := self._next()) is None:
                 return False
+            self.progress.begin(plan.table.name)
             watermark = self.watermarks.get(plan.table.name)
             try:
                 result = Load(source, target, plan, self.run_id, watermark, loan.end).run()
@@ -189,6 +196,7 @@ class _Crew:
         return True
 
     def _finished(self, result: TableResult) -> None:
+        self.progress.done(result.table)
         with self.lock:
             self.results[result.table] = result
             self.done(result)
@@ -226,7 +234,8 @@ class _Loan:
 
     def open(self) -> Source:
         if self._source is None:
-            self._source = Source(self._crew.settings.source, self._crew.pace)
+            crew = self._crew
+            self._source = Source(crew.settings.source, crew.pace, crew.progress)
             self._crew.opened(self._source)
         return self._source
 

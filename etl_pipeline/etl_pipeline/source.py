@@ -25,6 +25,7 @@ from etl_pipeline.catalog import Facts, Table
 from etl_pipeline.connecting import explain_source
 from etl_pipeline.errors import ConnectionFailed
 from etl_pipeline.pace import Pace
+from etl_pipeline.progress import Progress
 from etl_pipeline.settings import SourceSettings
 from etl_pipeline.types import Column, csv_row, quoted
 
@@ -58,10 +59,19 @@ class Source:
             MyISAM was locked for longer.
     """
 
-    def __init__(self, settings: SourceSettings, pace: Pace | None = None) -> None:
-        """Connect; `pace` is shared with other connections, None = one of its own."""
+    def __init__(
+        self,
+        settings: SourceSettings,
+        pace: Pace | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Connect; `pace` is shared with other connections, None = one of its own.
+
+        `progress` is told of rows as they come.
+        """
         self._settings = settings
         self._pace = pace or Pace(settings.bytes_per_second)
+        self._progress = progress or Progress()
         self.longest_read = 0.0
         try:
             self._connection = _connect(settings)
@@ -184,6 +194,7 @@ class Source:
                 rows.append(b"")
                 chunk = _holdable(b"\n".join(rows))
                 self._pace.spend(len(chunk))
+                self._progress.read(table.name, len(rows) - 1)
                 yield len(rows) - 1, chunk
 
 
