@@ -221,6 +221,8 @@ pub(crate) enum Command {
     /// source <(xtask completions bash). It works on the checkout around the current
     /// folder, as cargo xtask does.
     Completions(Completions),
+    /// Write docs/reference.md: what --help says of each command
+    Reference(Reference),
 }
 
 #[derive(Debug, Default, Args)]

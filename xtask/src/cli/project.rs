@@ -32,6 +32,13 @@ pub(crate) struct Completions {
     pub(crate) shell: clap_complete::Shell,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct Reference {
+    /// Change nothing; fail where the page is not what it would be
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
 /// A suite of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Suite {

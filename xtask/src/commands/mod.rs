@@ -19,6 +19,7 @@ mod pass_on;
 mod phases;
 mod prune;
 mod push;
+mod reference;
 mod restart;
 mod running;
 mod shell;
@@ -78,6 +79,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Bench(args) => bench::run(&context, &args),
         Command::Ci(args) => ci::run(&context, &args),
         Command::Completions(args) => completions::run(&args),
+        Command::Reference(args) => reference::run(&context, &args),
     };
     done.map(|()| ExitCode::SUCCESS)
 }

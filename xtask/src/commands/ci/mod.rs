@@ -185,7 +185,8 @@ mod tests {
             [
                 "format (rustfmt)",
                 "lint (clippy)",
-                "unit and command-line tests (Rust)"
+                "unit and command-line tests (Rust)",
+                "reference of the command line"
             ]
         );
         assert_eq!(wanted(&[], &[], false).len(), CHECKS.len() + STACKS.len());

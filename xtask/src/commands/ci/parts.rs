@@ -58,7 +58,7 @@ const fn part(what: &'static str, usual: u64, work: Work) -> Part {
 }
 
 /// What looks at files and disturbs nobody: it goes on beside [`STACKS`].
-pub(super) const CHECKS: [Part; 12] = [
+pub(super) const CHECKS: [Part; 13] = [
     part(
         "format (rustfmt)",
         2,
@@ -82,6 +82,11 @@ pub(super) const CHECKS: [Part; 12] = [
         "unit and command-line tests (Rust)",
         90,
         Work::Here(&["cargo", "test", "--quiet", "--locked"]),
+    ),
+    part(
+        "reference of the command line",
+        2,
+        Work::Here(&["cargo", "xtask", "reference", "--check"]),
     ),
     part(
         "format (ruff)",
