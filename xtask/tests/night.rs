@@ -12,7 +12,7 @@
 )]
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::thread;
@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+const XTASK: &str = env!("CARGO_BIN_EXE_xtask");
 /// How long the scheduler may take from a changed schedule to a finished run.
 const SCHEDULED_RUN: Duration = Duration::from_secs(600);
 
@@ -53,7 +54,7 @@ impl Stack {
 
     fn run(&self, args: &[&str]) -> Ran {
         eprintln!("$ cargo xtask {}", args.join(" "));
-        let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
+        let output = Command::new(XTASK)
             .args(args)
             .current_dir(self.root())
             .output()
@@ -325,6 +326,10 @@ fn a_night_from_a_fresh_copy_to_marts_that_agree_with_the_source() {
     );
     assert_marts_agree_with_the_source(&stack);
 
+    // A newcomer's hour, by the page that leads through it.
+    first_hour(&stack);
+    assert_marts_agree_with_the_source(&stack);
+
     // The next days of business, by a run that the scheduler makes on time.
     // Three days: one of them is no day off.
     stack.ok(&["demo", "--", "advance", "--days", "3"]);
@@ -379,6 +384,38 @@ fn a_night_from_a_fresh_copy_to_marts_that_agree_with_the_source() {
     assert_eq!(left_behind("container", &stack.project()), "");
 
     composes_own_commands(&stack, &images);
+}
+
+/// Every block of the tutorial, one after the other, as a shell at the root reads it.
+fn first_hour(stack: &Stack) {
+    let bin = stack.root().join(".cache/tutorial");
+    fs::create_dir_all(&bin).unwrap();
+    let cargo = format!("#!/bin/sh\n[ \"$1\" = xtask ] && shift && exec '{XTASK}' \"$@\"\n");
+    fs::write(bin.join("cargo"), cargo).unwrap();
+    fs::set_permissions(bin.join("cargo"), fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+
+    let page = fs::read_to_string(stack.root().join("docs/tutorial.md")).unwrap();
+    let blocks: Vec<&str> = page
+        .split("```sh\n")
+        .skip(1)
+        .map(|rest| rest.split("```").next().unwrap())
+        .collect();
+    assert!(blocks.len() > 5, "{}", blocks.len());
+    for block in blocks {
+        eprintln!("{block}");
+        let output = Command::new("sh")
+            .args(["-e", "-c", block])
+            .current_dir(stack.root())
+            .env("PATH", &path)
+            .output()
+            .unwrap();
+        let ran = Ran::from(output);
+        eprint!("{}{}", ran.stdout, ran.stderr);
+        assert_eq!(ran.status, Some(0), "{block}");
+        // A query that the page shows has something to show.
+        assert!(!ran.stdout.contains("(0 rows)"), "{block}");
+    }
 }
 
 /// What Airflow would do by itself is not what a clinic wants.

@@ -1,5 +1,7 @@
 //! What the pipeline consists of.
 
+use std::path::PathBuf;
+
 use anyhow::{Context as _, Result, bail, ensure};
 use xshell::cmd;
 
@@ -28,8 +30,8 @@ pub(super) struct Part {
 pub(super) enum Work {
     /// A program of this machine.
     Here(&'static [&'static str]),
-    /// xtask itself, as a person would run it.
-    Xtask(&'static [&'static str]),
+    /// xtask itself, as a person would run it, and whether that needs the images.
+    Xtask(&'static [&'static str], bool),
     /// A program of the test image on this checkout, without a network.
     InImage(&'static [&'static str]),
     /// The same, with files of the checkout as its last arguments.
@@ -86,7 +88,7 @@ pub(super) const CHECKS: [Part; 13] = [
     part(
         "reference of the command line",
         2,
-        Work::Here(&["cargo", "xtask", "reference", "--check"]),
+        Work::Xtask(&["reference", "--check"], false),
     ),
     part(
         "format (ruff)",
@@ -130,12 +132,12 @@ pub(super) const CHECKS: [Part; 13] = [
         2,
         Work::OnFiles(&["zizmor", "--offline", "--quiet"], Files::Workflows),
     ),
-    part("locks", 40, Work::Xtask(&["lock", "--check"])),
-    part("advisories", 60, Work::Xtask(&["audit"])),
+    part("locks", 40, Work::Xtask(&["lock", "--check"], true)),
+    part("advisories", 60, Work::Xtask(&["audit"], true)),
     part(
         "image, twice from nothing",
         90,
-        Work::Xtask(&["build", "--verify"]),
+        Work::Xtask(&["build", "--verify"], true),
     ),
 ];
 
@@ -214,7 +216,7 @@ pub(super) const STACKS: [Part; 13] = [
 impl Part {
     /// Whether it stands on the images: the bases, Airflow's and that of the tests.
     pub(super) fn needs_images(&self) -> bool {
-        !matches!(self.work, Work::Here(_))
+        !matches!(self.work, Work::Here(_) | Work::Xtask(_, false))
     }
 
     /// Runs it; what it says appears as it comes.
@@ -244,8 +246,8 @@ impl Part {
                 let (program, rest) = command.split_first().context("failed to find a command")?;
                 cmd!(sh, "{program} {rest...}")
             }
-            Work::Xtask(rest) => {
-                let program = std::env::current_exe().context("failed to find this program")?;
+            Work::Xtask(rest, _) => {
+                let program = this_program()?;
                 cmd!(sh, "{program} {rest...}")
             }
             Work::InImage(command) => {
@@ -274,6 +276,17 @@ impl Part {
         };
         Ok(Step::new(what, command))
     }
+}
+
+/// Where this program lies, or what cargo has linked in its place meanwhile: tests have
+/// other features of its crates.
+fn this_program() -> Result<PathBuf> {
+    let path = std::env::current_exe().context("failed to find this program")?;
+    let text = path.to_string_lossy();
+    Ok(match text.strip_suffix(" (deleted)") {
+        Some(same) if !path.exists() => PathBuf::from(same),
+        _ => path,
+    })
 }
 
 fn there(image: Option<&TestImage>) -> Result<&TestImage> {
