@@ -331,8 +331,8 @@ fn a_night_from_a_fresh_copy_to_marts_that_agree_with_the_source() {
     assert_marts_agree_with_the_source(&stack);
 
     // The next days of business, by a run that the scheduler makes on time.
-    // Three days: one of them is no day off.
-    stack.ok(&["demo", "--", "advance", "--days", "3"]);
+    // Five days: one of them is no day off, Thanksgiving included.
+    stack.ok(&["demo", "--", "advance", "--days", "5"]);
     stack.ok(&[
         "airflow",
         "--",
