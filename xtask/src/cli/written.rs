@@ -1,4 +1,5 @@
-//! Command lines that are written down somewhere: each has to be one.
+//! Command lines and errors that are written down somewhere: each command line has to be one,
+//! each error has to say what failed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -108,4 +109,96 @@ fn a_line_with_an_unknown_flag_is_none() {
     assert_eq!(wrong("cargo xtask ci --fast # quick"), None);
     assert!(wrong("cargo xtask ci --quick").is_some());
     assert!(wrong("cargo xtask test").is_some());
+}
+
+/// The string literals that stand first behind `opener` in this program, tests apart, with
+/// the files that have them: of `f("…")` and of `f(format!("…", …))`.
+fn literals(opener: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for (name, text) in files("xtask/src/*.rs") {
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        for rest in code.split(opener).skip(1) {
+            let rest = rest.trim_start();
+            let rest = rest.strip_prefix("format!(").unwrap_or(rest).trim_start();
+            if let Some(literal) = rest.strip_prefix('"') {
+                found.push((name.clone(), unquoted(literal)));
+            }
+        }
+    }
+    found
+}
+
+/// A literal's text up to its closing quote, as the compiler reads it.
+fn unquoted(literal: &str) -> String {
+    let mut text = String::new();
+    let mut rest = literal.chars().peekable();
+    while let Some(c) = rest.next() {
+        match c {
+            '"' => break,
+            '\\' => match rest.next() {
+                Some('n') => text.push('\n'),
+                Some('\n') => while rest.next_if(|c| c.is_whitespace()).is_some() {},
+                Some(other) => text.push(other),
+                None => break,
+            },
+            _ => text.push(c),
+        }
+    }
+    text
+}
+
+#[test]
+fn every_error_says_what_failed() {
+    let mut found = 0;
+    for opener in ["Failure::user(", "Failure::tool(", "bail!("] {
+        for (name, message) in literals(opener) {
+            found += 1;
+            // Where a placeholder begins it, the words come from elsewhere.
+            let begins = ["failed to ", "{"]
+                .iter()
+                .any(|word| message.starts_with(word));
+            assert!(begins, "{name}: {message}");
+            assert!(!message.ends_with('.'), "{name}: {message}");
+        }
+    }
+    for opener in ["context(", "with_context(||", "ensure!("] {
+        for (name, message) in literals(opener) {
+            found += 1;
+            let first = message.chars().next().unwrap_or('x');
+            assert!(
+                !first.is_uppercase() && !message.ends_with('.'),
+                "{name}: {message}"
+            );
+        }
+    }
+    assert!(found > 200, "{found}");
+}
+
+#[test]
+fn every_hint_that_names_a_command_names_one() {
+    let mut found = 0;
+    for (name, hint) in literals(".hint(") {
+        for rest in hint.split(PROGRAM).skip(1) {
+            found += 1;
+            // Words of its own go on behind it: the longest beginning that is a command
+            // has to have all the flags.
+            let sentence = rest.split(['\n', ';', ',']).next().unwrap();
+            let words: Vec<String> = sentence.split_whitespace().map(filled).collect();
+            let command = (1..=words.len())
+                .rev()
+                .find(|&n| wrong(&format!("{PROGRAM} {}", words[..n].join(" "))).is_none());
+            let behind = command.map(|n| &words[n..]);
+            let whole = behind.is_some_and(|words| words.iter().all(|word| !word.starts_with('-')));
+            assert!(whole, "{name}: {hint}");
+        }
+    }
+    assert!(found > 25, "{found}");
+}
+
+/// A placeholder as something that may stand for a name, a tag or a number.
+fn filled(word: &str) -> String {
+    match word.split_once('{') {
+        Some((before, rest)) => format!("{before}1{}", rest.split_once('}').unwrap().1),
+        None => word.to_owned(),
+    }
 }
