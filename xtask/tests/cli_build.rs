@@ -561,3 +561,37 @@ fn what_is_not_committed_is_named_by_build_and_refused_by_push() {
         .concat();
     assert_eq!(plan, seen(expected, 0));
 }
+
+#[test]
+fn an_image_that_the_registry_does_not_have_is_built_here() {
+    let silent = "dial tcp: lookup registry.test: no such host";
+    for (said, told) in [
+        (
+            "manifest unknown",
+            "  nobody has pushed it yet\n".to_owned(),
+        ),
+        (silent, format!("! it is built here: {silent}\n")),
+    ] {
+        let bench = Bench::stocked(&format!("'pull '*) echo '{said}' >&2; exit 1 ;;"));
+        in_deploy(
+            &bench,
+            "[image]\n",
+            "[image]\nregistry = \"registry.test/team\"\n",
+        );
+        let (_, image) = bench.hash_and_image();
+        let plan = bench.run(&["build", "--dry-run"]);
+        let first = format!("would pull {image} from registry.test/team, if it is there; else:\n");
+        assert!(plan.stderr.starts_with(&first), "{}", plan.stderr);
+        let run = bench.run(&["build"]);
+        let asked = format!("✓ {image}, from registry.test/team  <time>\n{told}");
+        assert_eq!(
+            without_durations(&run.stderr),
+            asked + &built(&image).stderr
+        );
+        assert!(
+            bench
+                .calls()
+                .contains(&format!("docker pull --quiet registry.test/team/{image}\n"))
+        );
+    }
+}

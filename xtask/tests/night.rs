@@ -11,13 +11,16 @@
     reason = "a test says what it does, and ends where something is wrong"
 )]
 
+mod containers;
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use containers::{Ran, copy_checkout};
 use serde_json::Value;
 
 const XTASK: &str = env!("CARGO_BIN_EXE_xtask");
@@ -27,13 +30,6 @@ const SCHEDULED_RUN: Duration = Duration::from_secs(600);
 /// A stack in a copy of the checkout; dropping it takes everything away.
 struct Stack {
     folder: tempfile::TempDir,
-}
-
-/// What one command printed.
-struct Ran {
-    status: Option<i32>,
-    stdout: String,
-    stderr: String,
 }
 
 impl Stack {
@@ -152,42 +148,6 @@ impl Drop for Stack {
         for kind in ["container", "volume", "network"] {
             assert_eq!(left_behind(kind, &project), "", "{kind}s are left behind");
         }
-    }
-}
-
-impl From<Output> for Ran {
-    fn from(output: Output) -> Self {
-        Self {
-            status: output.status.code(),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
-    }
-}
-
-/// Files that git knows or would take, as they are now.
-fn copy_checkout(to: &Path) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let listed = Command::new("git")
-        .args([
-            "ls-files",
-            "--cached",
-            "--others",
-            "--exclude-standard",
-            "-z",
-        ])
-        .current_dir(root)
-        .output()
-        .unwrap();
-    assert!(listed.status.success());
-    for name in String::from_utf8(listed.stdout).unwrap().split('\0') {
-        let from = root.join(name);
-        if name.is_empty() || !from.is_file() {
-            continue;
-        }
-        let target = to.join(name);
-        fs::create_dir_all(target.parent().unwrap()).unwrap();
-        fs::copy(from, target).unwrap();
     }
 }
 

@@ -11,6 +11,7 @@
 
 mod containers;
 
+use std::fs;
 use std::io::Write;
 use std::net::TcpListener;
 use std::path::Path;
@@ -18,7 +19,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use containers::{Ran, build, docker, docker_ok, root, workflow};
+use containers::{Ran, build, copy_checkout, docker, docker_ok, root, workflow};
 use serde_json::Value;
 
 /// Bcrypt of [`WORD`], as htpasswd has it.
@@ -120,10 +121,14 @@ fn push(config: &Path, registry: &str, more: &[&str]) -> Ran {
 }
 
 fn xtask(config: &Path, args: &[&str]) -> Ran {
+    xtask_in(&root(), config, args)
+}
+
+fn xtask_in(folder: &Path, config: &Path, args: &[&str]) -> Ran {
     eprintln!("$ cargo xtask {}", args.join(" "));
     let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
         .args(args)
-        .current_dir(root())
+        .current_dir(folder)
         .env("DOCKER_CONFIG", config)
         .output()
         .unwrap();
@@ -163,6 +168,30 @@ fn told(ran: &Ran) -> (String, Vec<(String, bool)>) {
         value["digest"].as_str().unwrap().to_owned(),
         names.collect(),
     )
+}
+
+/// A checkout whose deploy.toml names the registry takes what was pushed, on an engine that
+/// does not know it by its name.
+fn is_fetched_where_it_is_not(config: &Path, registry: &Registry, pushed: &Ran) {
+    let pushed: Value = serde_json::from_str(&pushed.stdout).unwrap();
+    let name = pushed["image"].as_str().unwrap();
+    let id = |name: &str| docker_ok(&["image", "inspect", "--format", "{{.Id}}", name]);
+    let (before, kept) = (id(name), "dental-test-kept:push");
+    let tree = tempfile::tempdir().unwrap();
+    copy_checkout(tree.path());
+    let deploy = tree.path().join("deploy.toml");
+    let text = fs::read_to_string(&deploy).unwrap();
+    let named = format!("[image]\nregistry = \"{}/team\"\n", registry.host);
+    fs::write(&deploy, text.replace("[image]\n", &named)).unwrap();
+    docker_ok(&["tag", name, kept]);
+    docker_ok(&["image", "rm", name]);
+    let ran = xtask_in(tree.path(), config, &["build"]);
+    let after = docker(&["image", "inspect", "--format", "{{.Id}}", name]).stdout;
+    docker_ok(&["tag", kept, name]);
+    docker_ok(&["image", "rm", kept]);
+    let fetched = format!("✓ {name}, from {}/team  ", registry.host);
+    assert!(ran.stderr.starts_with(&fetched), "{}", ran.stderr);
+    assert_eq!((ran.status, after.trim()), (Some(0), before.as_str()));
 }
 
 #[test]
@@ -223,6 +252,7 @@ fn an_image_arrives_once_and_whole() {
     docker_ok(&["start", &container]);
     let ran = pushing.join().unwrap();
     assert_eq!(told(&ran).0, digest, "the same manifest everywhere");
+    is_fetched_where_it_is_not(config.path(), &open, &ran);
     drop(open);
     docker(&["image", "rm", IMAGE]);
 }

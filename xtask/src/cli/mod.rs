@@ -56,8 +56,9 @@ pub(crate) enum Command {
     /// Build the image, unless the engine has it already
     ///
     /// The tag is a hash of the image's inputs, so the same inputs are built
-    /// once. Where the image registry cannot be reached, equivalents of the
-    /// base images are made from Debian and PyPI packages (see bases/README.md).
+    /// once. Where deploy.toml names a registry and somebody has pushed it
+    /// there, it is pulled. Where the base images' registry cannot be reached,
+    /// equivalents are made from Debian and PyPI packages (see bases/README.md).
     Build(Build),
     /// Show the hash of the image's inputs
     ///

@@ -9,7 +9,7 @@ use crate::config::{Deploy, Host, Transport};
 use crate::context::Context;
 use crate::engine::{Engine, require_buildkit};
 use crate::error::Failure;
-use crate::image::{self, BaseName, BuildFacts, GitState, LastBuild};
+use crate::image::{self, BaseName, BuildFacts, Fetched, GitState, LastBuild};
 
 /// Files that decide an image without being in it.
 const DECIDING: [&str; 3] = [".dockerignore", "bases", "deploy.toml"];
@@ -55,7 +55,10 @@ pub(crate) fn ensure(
     bases: &[BaseName],
     pull: bool,
 ) -> Result<BuildFacts> {
-    let facts = on_bases(context, engine, deploy, bases, pull)?;
+    let mut facts = on_bases(context, engine, deploy, bases, pull)?;
+    if facts.present.is_none() && fetched(context, engine, deploy, &facts)? {
+        facts = image::observe(engine, &context.workspace, deploy)?;
+    }
     let steps = image::plan(engine, &facts);
     if facts.present.is_some() {
         for step in &steps {
@@ -106,6 +109,30 @@ pub(crate) fn ensure(
     }
     name_what_is_dirty(context, &built)?;
     Ok(built)
+}
+
+/// Whether the image of this tree came from the registry of deploy.toml. One that cannot
+/// be asked keeps nobody from building.
+fn fetched(
+    context: &Context,
+    engine: &Engine<'_>,
+    deploy: &Deploy,
+    facts: &BuildFacts,
+) -> Result<bool> {
+    let (Some(registry), Some(inputs)) = (&deploy.image.registry, &facts.fingerprint) else {
+        return Ok(false);
+    };
+    let name = facts.image();
+    let label = (image::LABEL_INPUTS, inputs.to_string());
+    let label = (label.0, label.1.as_str());
+    let what = format!("{name}, from {registry}");
+    let term = &context.term;
+    match term.task(&what, || image::fetch(engine, registry, &name, label))? {
+        Fetched::Yes => return Ok(true),
+        Fetched::Absent => term.say(&term.dim("  nobody has pushed it yet")),
+        Fetched::Failed(why) => term.warn(&format!("it is built here: {why}")),
+    }
+    Ok(false)
 }
 
 /// Sees to it that the engine has the bases; with the Airflow base the image of this
@@ -222,6 +249,17 @@ pub(crate) fn print_plan(
         context
             .term
             .say(&format!("nothing to build: {} is there", facts.image()));
+    }
+    if let Some(registry) = deploy
+        .image
+        .registry
+        .as_ref()
+        .filter(|_| facts.present.is_none())
+    {
+        context.term.say(&format!(
+            "would pull {} from {registry}, if it is there; else:",
+            facts.image()
+        ));
     }
     for step in &steps {
         context.term.say(&format!("would run: {}", step.line()));

@@ -37,7 +37,7 @@ pub(crate) use lock::{
 };
 pub(crate) use manifest::{Change, Manifest};
 pub(crate) use platform::refuse_other as refuse_other_platform;
-pub(crate) use registry::{Answer, Fault, Held, Registries, fault, held, push};
+pub(crate) use registry::{Answer, Fault, Fetched, Held, Registries, fault, fetch, held, push};
 pub(crate) use revision::Revision;
 pub(crate) use size::{layers as layer_sizes, summary as size_summary};
 

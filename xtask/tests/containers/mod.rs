@@ -3,6 +3,7 @@
 
 #![allow(dead_code, reason = "each test takes what it needs")]
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -18,7 +19,7 @@ pub(crate) struct Ran {
 
 impl From<Output> for Ran {
     fn from(output: Output) -> Self {
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Self {
             status: output.status.code(),
             stdout: text(output.stdout),
@@ -33,10 +34,36 @@ pub(crate) fn root() -> PathBuf {
     manifest.parent().unwrap().to_path_buf()
 }
 
+/// Files that git knows or would take, as they are now.
+pub(crate) fn copy_checkout(to: &Path) {
+    let root = root();
+    let listed = Command::new("git")
+        .args([
+            "ls-files",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+            "-z",
+        ])
+        .current_dir(&root)
+        .output()
+        .unwrap();
+    assert!(listed.status.success());
+    for name in String::from_utf8(listed.stdout).unwrap().split('\0') {
+        let from = root.join(name);
+        if name.is_empty() || !from.is_file() {
+            continue;
+        }
+        let target = to.join(name);
+        fs::create_dir_all(target.parent().unwrap()).unwrap();
+        fs::copy(from, target).unwrap();
+    }
+}
+
 /// Arguments of xtask in the step `name` of a workflow, as the shell of its job would make
 /// them with these variables; what stands behind a redirection is the job's.
 pub(crate) fn workflow(file: &str, name: &str, variables: &[(&str, &str)]) -> Vec<String> {
-    let text = std::fs::read_to_string(root().join(".github/workflows").join(file)).unwrap();
+    let text = fs::read_to_string(root().join(".github/workflows").join(file)).unwrap();
     let (_, step) = text.split_once(&format!("- name: {name}\n")).unwrap();
     let line = step
         .lines()
