@@ -85,7 +85,14 @@ impl Wanted {
             checks.retain(|part| !part.needs_images());
             stacks.clear();
         }
-        let fewer = before - checks.len() - stacks.len();
+        let left = checks.len() + stacks.len();
+        if left == 0 {
+            // Nothing that failed is not the same as something that passed.
+            return Err(Failure::user("failed to find a part to run: none is left of those")
+                .hint("cargo xtask ci --list")
+                .into());
+        }
+        let fewer = before - left;
         Ok(Self {
             left_out: (fewer > 0).then(|| format!("{}: containers", plural(fewer, "part"))),
             checks,
@@ -190,6 +197,24 @@ mod tests {
             ]
         );
         assert_eq!(wanted(&[], &[], false).len(), CHECKS.len() + STACKS.len());
+    }
+
+    #[test]
+    fn to_run_nothing_is_a_mistake() {
+        for (only, skip, fast) in [("ruff", "ruff", false), ("deploy", "locks", true)] {
+            let args = cli::Ci {
+                only: vec![only.into()],
+                skip: vec![skip.into()],
+                fast,
+                ..cli::Ci::default()
+            };
+            let error = crate::error::show(&Wanted::of(&args).unwrap_err());
+            assert_eq!(
+                error.text,
+                "error: failed to find a part to run: none is left of those\n\
+                 hint: cargo xtask ci --list\n"
+            );
+        }
     }
 
     #[test]
