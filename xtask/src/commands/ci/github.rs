@@ -8,7 +8,7 @@ use std::io::Write;
 
 use anyhow::{Context as _, Result};
 
-use super::lane::Outcome;
+use super::outcome::Outcome;
 use crate::config::environment;
 use crate::exec::millis;
 
@@ -183,7 +183,7 @@ fn property(text: &str) -> String {
 mod tests {
     use std::time::Duration;
 
-    use super::super::lane::Done;
+    use super::super::outcome::Done;
     use super::*;
 
     #[test]

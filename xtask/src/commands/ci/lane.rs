@@ -1,4 +1,4 @@
-//! Parts one after the other, and what became of them.
+//! Parts one after the other.
 
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::github;
+use super::outcome::{Done, Outcome};
 use super::parts::Part;
 use crate::context::Context;
-use crate::error::{Failure, show};
-use crate::exec::{self, millis, plural};
+use crate::error::show;
+use crate::exec::{self, millis};
 use crate::testing::TestImage;
 
 /// How much slower this machine is than the one on which the usual times were taken.
@@ -29,22 +30,6 @@ impl Pace {
         let slower = self.took.as_secs_f64() / self.usual.as_secs_f64().max(1.0);
         usual.mul_f64(slower.max(1.0))
     }
-}
-
-/// One part that has ended.
-#[derive(Debug)]
-pub(super) struct Done {
-    pub(super) what: String,
-    pub(super) took: Duration,
-    pub(super) passed: bool,
-}
-
-/// What a run did.
-#[derive(Debug, Default)]
-pub(super) struct Outcome {
-    pub(super) done: Vec<Done>,
-    /// What was not run, and why.
-    pub(super) left_out: Vec<String>,
 }
 
 /// Parts that run one after the other.
@@ -171,46 +156,6 @@ impl Lane {
             took: started.elapsed(),
             passed,
         });
-    }
-}
-
-impl Outcome {
-    /// Of two lanes.
-    pub(super) fn and(mut self, other: Self) -> Self {
-        self.done.extend(other.done);
-        self.left_out.extend(other.left_out);
-        self
-    }
-
-    /// The lines at the end, and the exit status.
-    pub(super) fn tell(self, context: &Context) -> Result<()> {
-        let term = &context.term;
-        term.say("");
-        for done in &self.done {
-            let line = format!("{}  {}", done.what, term.dim(&millis(done.took)));
-            match done.passed {
-                true => term.done(&line),
-                false => term.fail(&line),
-            }
-        }
-        for what in &self.left_out {
-            term.warn(&format!("left out: {what}"));
-        }
-        github::summary(&self)?;
-        let failed: Vec<&str> = self
-            .done
-            .iter()
-            .filter(|done| !done.passed)
-            .map(|done| done.what.as_str())
-            .collect();
-        let passed = self.done.len() - failed.len();
-        crate::commands::print(&format!("{passed} passed, {} failed", failed.len()))?;
-        if failed.is_empty() {
-            return Ok(());
-        }
-        let failures = plural(failed.len(), "part");
-        let message = format!("{failures} failed: {}", failed.join(", "));
-        Err(Failure::tool(message).into())
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod github;
 mod lane;
+mod outcome;
 mod parts;
 
 use std::sync::mpsc;
@@ -15,7 +16,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
-use self::lane::{Lane, Outcome};
+use self::lane::Lane;
+use self::outcome::Outcome;
 use self::parts::{CHECKS, EVERY_FAULT, Part, STACKS};
 use super::build;
 use crate::cli;
@@ -41,7 +43,7 @@ pub(crate) fn run(context: &Context, args: &cli::Ci) -> Result<()> {
     }
     let _word = LastWord::set("stopped; what had ended by then stands above");
     let outcome = wanted.run(context, args.within)?;
-    outcome.tell(context)
+    tell(context, &outcome)
 }
 
 /// The parts that a person asked for.
@@ -88,9 +90,11 @@ impl Wanted {
         let left = checks.len() + stacks.len();
         if left == 0 {
             // Nothing that failed is not the same as something that passed.
-            return Err(Failure::user("failed to find a part to run: none is left of those")
-                .hint("cargo xtask ci --list")
-                .into());
+            return Err(
+                Failure::user("failed to find a part to run: none is left of those")
+                    .hint("cargo xtask ci --list")
+                    .into(),
+            );
         }
         let fewer = before - left;
         Ok(Self {
@@ -154,6 +158,37 @@ impl Wanted {
         outcome.left_out.extend(self.left_out);
         Ok(outcome)
     }
+}
+
+/// The lines at the end, and the exit status.
+fn tell(context: &Context, outcome: &Outcome) -> Result<()> {
+    let term = &context.term;
+    term.say("");
+    for done in &outcome.done {
+        let line = format!("{}  {}", done.what, term.dim(&millis(done.took)));
+        match done.passed {
+            true => term.done(&line),
+            false => term.fail(&line),
+        }
+    }
+    for what in &outcome.left_out {
+        term.warn(&format!("left out: {what}"));
+    }
+    github::summary(outcome)?;
+    let failed: Vec<&str> = outcome
+        .done
+        .iter()
+        .filter(|done| !done.passed)
+        .map(|done| done.what.as_str())
+        .collect();
+    let passed = outcome.done.len() - failed.len();
+    super::print(&format!("{passed} passed, {} failed", failed.len()))?;
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let failures = plural(failed.len(), "part");
+    let message = format!("{failures} failed: {}", failed.join(", "));
+    Err(Failure::tool(message).into())
 }
 
 fn images(context: &Context) -> Result<TestImage> {
