@@ -33,6 +33,7 @@ class Link:
     client: socket.socket
     server: socket.socket
     pace: tuple[int, float] | None = None  # bytes at a time, seconds between
+    passed: dict[str, int] = field(default_factory=lambda: {UP: 0, DOWN: 0})
 
     @property
     def port(self) -> int:
@@ -74,12 +75,14 @@ class Fault:
 
     Attributes:
         at_byte: bytes that have passed by then.
+        of_one: count those of each connection by itself, so that a large table's is meant.
         at_text: letters of either case; the action runs when `into` of its bytes have passed.
     """
 
     direction: str
     action: Action
     at_byte: int | None = None
+    of_one: bool = False
     at_text: bytes | None = None
     nth: int = 1
     into: int = 0
@@ -188,10 +191,12 @@ class Proxy:
             fault = self._fault
             place = None
             if fault is not None and fault.direction == direction:
-                place = fault.place(self.passed[direction], chunk)
+                counted = link.passed if fault.of_one else self.passed
+                place = fault.place(counted[direction], chunk)
                 if place is not None:
                     fault.fired.set()
             self.passed[direction] += len(chunk)
+            link.passed[direction] += len(chunk)
         if fault is None or place is None:
             self._send(link, other, chunk)
             return
