@@ -123,8 +123,8 @@ fn fetched(
         return Ok(false);
     };
     let name = facts.image();
-    let label = (image::LABEL_INPUTS, inputs.to_string());
-    let label = (label.0, label.1.as_str());
+    let inputs = inputs.to_string();
+    let label = (image::LABEL_INPUTS, inputs.as_str());
     let what = format!("{name}, from {registry}");
     let term = &context.term;
     match term.task(&what, || image::fetch(engine, registry, &name, label))? {
