@@ -595,3 +595,23 @@ fn an_image_that_the_registry_does_not_have_is_built_here() {
         );
     }
 }
+
+#[test]
+fn what_moved_the_image_stands_on_the_page_of_a_run_as_well() {
+    let bench = Bench::stocked("");
+    let page = bench.root.path().join("summary.md");
+    fs::write(&page, "before\n").unwrap();
+    let at = page.display().to_string();
+    let there = [("GITHUB_ACTIONS", "true"), ("GITHUB_STEP_SUMMARY", &at)];
+    let told = bench.run_with(&["build", "--why"], &there);
+    let why = "nothing was built from this checkout before\n";
+    assert!(told.stdout.starts_with(why), "{}", told.stdout);
+    let expected = format!(
+        "before\n### What moved the image\n\n```text\n{}```\n\n",
+        told.stdout
+    );
+    assert_eq!(fs::read_to_string(&page).unwrap(), expected);
+    // Elsewhere the variable is nobody's.
+    bench.run_with(&["build", "--why"], &there[1..]);
+    assert_eq!(fs::read_to_string(page).unwrap(), expected);
+}

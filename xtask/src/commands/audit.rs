@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::json;
 
-use super::{print, print_json};
+use super::{print_json, summary};
 use crate::audit::{
     Crates, Finding, Judged, Looked, PYTHON_LOCK, Python, Service, Verdict, judge, unused,
 };
@@ -69,7 +69,7 @@ pub(crate) fn run(context: &Context, args: &cli::Audit) -> Result<()> {
     if args.json {
         print_json(&as_json(&seen, &judged, &unused))?;
     } else if let Some(table) = table(&judged) {
-        print(&table)?;
+        summary::tell("Known advisories", &table)?;
     }
     for entry in unused {
         context.term.warn(&format!(

@@ -25,6 +25,7 @@ mod running;
 mod shell;
 mod sql;
 mod status;
+mod summary;
 mod up;
 mod verify;
 mod why;

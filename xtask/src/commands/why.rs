@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{print, print_json};
+use super::{print_json, summary};
 use crate::config::Deploy;
 use crate::context::Context;
 use crate::engine::Engine;
@@ -72,7 +72,7 @@ pub(super) fn explain(
     if json {
         return print_json(&why);
     }
-    print(&text(&why))
+    summary::tell("What moved the image", &text(&why))
 }
 
 fn text(why: &Why<'_>) -> String {

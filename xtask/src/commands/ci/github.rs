@@ -3,12 +3,10 @@
 //!
 //! <https://docs.github.com/actions/reference/workflow-commands-for-github-actions>
 
-use std::fs::OpenOptions;
-use std::io::Write;
-
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use super::outcome::Outcome;
+use crate::commands::summary;
 use crate::config::environment;
 use crate::exec::millis;
 
@@ -44,15 +42,7 @@ pub(super) fn spoken(command: &[&'static str]) -> Vec<&'static str> {
 
 /// A table for the summary of the run.
 pub(super) fn summary(outcome: &Outcome) -> Result<()> {
-    let Some(path) = environment::github_summary() else {
-        return Ok(());
-    };
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .open(&path)
-        .and_then(|mut file| file.write_all(table(outcome).as_bytes()))
-        .with_context(|| format!("failed to write {}", path.display()))
+    summary::append(&table(outcome))
 }
 
 fn table(outcome: &Outcome) -> String {
