@@ -9,7 +9,7 @@ use crate::config::{Deploy, Host, Settings, Workspace, environment, settings};
 use crate::engine::Engine;
 use crate::error::Failure;
 use crate::exec::{Machine, Ssh, Term};
-use crate::stack::{Images, Stack};
+use crate::stack::{Images, Stack, made_by_another};
 
 /// The checkout, this machine, and the terminal.
 #[derive(Debug)]
@@ -90,6 +90,22 @@ impl Context {
                 Err(error).with_context(|| format!("failed to lock {}", path.display()))
             }
         }
+    }
+
+    /// Refuses a project whose containers another checkout has made, and still has.
+    pub(crate) fn own(&self, engine: &Engine<'_>, project: &str) -> Result<()> {
+        let containers = engine.containers(project)?;
+        let Some(other) = made_by_another(&containers, self.workspace.root()) else {
+            return Ok(());
+        };
+        let other = other.display();
+        Err(Failure::user(format!(
+            "failed to take {project} for this checkout's stack: it is that of {other}"
+        ))
+        .hint(format!(
+            "cd {other}\nor give this one a name, ports and secrets of its own: rm .env && cargo xtask env"
+        ))
+        .into())
     }
 
     /// The engine, through a CLI that can build.

@@ -13,6 +13,7 @@ use crate::exec::Step;
 pub(crate) fn run(context: &Context, args: &cli::Down) -> Result<()> {
     let engine = context.engine()?;
     let project = project(context)?;
+    context.own(&engine, &project)?;
     let volumes = engine.volumes(&project)?;
     let containers = engine.containers(&project)?.len();
     if containers == 0 && (volumes.is_empty() || !args.volumes) {

@@ -29,6 +29,7 @@ pub(crate) fn run(context: &Context, args: &cli::Up) -> Result<()> {
     }
     let settings = context.settings()?;
     let engine = context.engine()?;
+    context.own(&engine, settings.project())?;
     preflight::before_up(context, &engine, &settings)?;
     if args.dry.dry_run {
         return dry_run(context, &engine, &settings, &deploy);

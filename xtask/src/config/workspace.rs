@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
 
 use crate::error::Failure;
 
@@ -76,7 +77,7 @@ impl Workspace {
     }
 
     /// The project that a new `.env` names: the folder's name, as far as Compose
-    /// allows it.
+    /// allows it, and four digits of its whole path, for two clones may have one name.
     pub(crate) fn project_name(&self) -> String {
         let folder = self
             .root
@@ -87,9 +88,11 @@ impl Workspace {
             .chars()
             .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
             .collect();
+        let path = Sha256::digest(self.root.as_os_str().as_encoded_bytes());
+        let path = format!("{:02x}{:02x}", path[0], path[1]);
         match clean.trim_matches('-') {
-            "" => "dental".to_owned(),
-            clean => format!("dental-{clean}"),
+            "" => format!("dental-{path}"),
+            clean => format!("dental-{clean}-{path}"),
         }
     }
 

@@ -9,13 +9,25 @@ pub(crate) use compose::{Candidate, Compose, OLDEST_V1};
 pub(crate) use memory::Memory;
 pub(crate) use wait::wait_healthy;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
 use crate::config::{COMPOSE_FILES, Settings};
 use crate::engine::{Container, Engine};
 use crate::exec::Step;
+
+/// The checkout that Compose made them from, where that is another one and still there.
+pub(crate) fn made_by_another(containers: &[Container], root: &Path) -> Option<PathBuf> {
+    let folders = containers
+        .iter()
+        .filter_map(|container| container.config.labels.get(WORKING_DIR));
+    let mut others = folders.map(PathBuf::from).filter(|folder| {
+        // By another way to the same folder it is the same.
+        folder.join(".env").is_file() && folder.canonicalize().ok() != root.canonicalize().ok()
+    });
+    others.next()
+}
 
 /// The image of each service, by the name that Compose is told.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,6 +39,9 @@ pub(crate) struct Images {
     /// `mysql`
     pub(crate) mysql: Option<String>,
 }
+
+/// What Compose, old and new, writes on a container: the folder of its first file.
+const WORKING_DIR: &str = "com.docker.compose.project.working_dir";
 
 /// One Compose project.
 #[derive(Debug)]
