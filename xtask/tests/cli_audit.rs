@@ -103,6 +103,27 @@ fn table(rows: &str) -> String {
 }
 
 #[test]
+fn a_report_that_cannot_be_read_is_told_with_its_maker() {
+    for (bench, error, hint) in [
+        (
+            both("echo no", &crates(&[])),
+            "failed to read pip-audit's report",
+            "cargo xtask audit -v shows the command that wrote it",
+        ),
+        (
+            both(&python(&[IDNA_WELL, SIX]), "echo no"),
+            "failed to read cargo-audit's report",
+            "cargo install cargo-audit --locked brings the current one",
+        ),
+    ] {
+        let ran = run(&bench, &["audit"]);
+        assert!(ran.stderr.contains(error), "{}", ran.stderr);
+        assert!(ran.stderr.contains(hint), "{}", ran.stderr);
+        assert_eq!(ran.status, 1);
+    }
+}
+
+#[test]
 fn what_is_allowed_passes_and_the_tools_are_called_so() {
     let bench = both(&python(&[IDNA, SIX]), &crates(&[]));
     allow(&bench, &[("CVE-2024-3651", "Idna", "9999-12-31")]);

@@ -62,6 +62,40 @@ fn without_an_active_run_there_is_nothing_to_follow() {
 }
 
 #[test]
+fn a_paused_dag_and_an_answer_that_refuses_are_told_with_what_mends_them() {
+    let (bench, airflow) = night();
+    airflow.is_paused();
+    let expected = "error: failed to start the run: etl_pipeline is paused\n\
+                    hint: cargo xtask airflow -- dags unpause etl_pipeline\n";
+    assert_eq!(bench.run(&["nightly"]), seen(expected.to_owned(), 2));
+    for (status, detail, hint) in [
+        (
+            401,
+            "Unauthorized",
+            "AIRFLOW_API_PASSWORD in .env is not the one that Airflow knows; cargo xtask init sets it",
+        ),
+        (
+            403,
+            "Forbidden",
+            "cargo xtask init gives the API user its role again",
+        ),
+        (500, "Oops", "cargo xtask logs airflow-webserver"),
+    ] {
+        airflow.refuses(status, detail);
+        let ran = bench.run(&["nightly"]);
+        let expected = format!(": Airflow answers {status}, {detail}\nhint: {hint}\n");
+        assert!(
+            ran.stderr.starts_with("error: failed to "),
+            "{}",
+            ran.stderr
+        );
+        assert!(ran.stderr.ends_with(&expected), "{}", ran.stderr);
+        assert_eq!(ran.status, 1);
+    }
+    assert_eq!(airflow.posted(), [serde_json::Value::Null; 0]);
+}
+
+#[test]
 fn following_takes_no_flag_of_starting() {
     let bench = Bench::healthy();
     for flag in [

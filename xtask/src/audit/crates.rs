@@ -228,11 +228,16 @@ mod tests {
     #[test]
     fn an_empty_database_and_settings_that_leave_something_out_are_errors() {
         for (database, settings, said) in [
-            (0, "", "database holds none"),
+            (
+                0,
+                "",
+                "failed to ask for advisories about the crates: cargo-audit's database holds none",
+            ),
             (
                 9,
                 r#""ignore": ["RUSTSEC-1"], "severity": null, "target_arch": [], "target_os": []"#,
-                "(ignore: RUSTSEC-1)",
+                "failed to ask for all advisories about the crates: cargo-audit's own settings leave out \
+                 a part (ignore: RUSTSEC-1)",
             ),
             (
                 9,

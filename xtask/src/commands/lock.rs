@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::print;
+use super::{print, summary};
 use crate::cli;
 use crate::config::{Deploy, DeployEdit, Reference};
 use crate::context::Context;
@@ -35,6 +35,7 @@ pub(crate) fn run(context: &Context, args: &cli::Lock) -> Result<()> {
             free => Upgrade::Packages(free),
         },
     };
+    let until = until(&deploy, &upgrade)?;
     let mut edits = match upgrade {
         Upgrade::Packages(_) => Vec::new(),
         Upgrade::No | Upgrade::All => pins(context, &engine, &deploy, args)?,
@@ -45,10 +46,9 @@ pub(crate) fn run(context: &Context, args: &cli::Lock) -> Result<()> {
     } else {
         DeployEdit::preview(&context.workspace, &edits)?
     };
-    let until = until(&deploy, &upgrade)?;
     let outdated = requirements(context, &engine, &deploy, until, &upgrade)?;
     if let Some(table) = table(&outdated) {
-        print(&table)?;
+        summary::tell("What moves in the locks", &table)?;
     } else if upgrade != Upgrade::No {
         print("nothing to upgrade")?;
     }

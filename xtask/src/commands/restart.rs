@@ -16,6 +16,7 @@ pub(crate) fn run(context: &Context, args: &cli::Services) -> Result<()> {
     let settings = context.settings()?;
     let engine = context.engine()?;
     let stack = context.stack(&engine, &settings)?;
+    let _alone = context.alone()?;
     let named: Vec<&str> = if args.services.is_empty() {
         vec!["airflow-webserver", "airflow-scheduler"]
     } else {

@@ -27,6 +27,9 @@ struct State {
     /// Of the next answers about a run, before `runs` has the last word.
     coming: Vec<&'static str>,
     import_errors: Vec<Value>,
+    paused: bool,
+    /// Why it answers nobody, with which status.
+    refuses: Option<(u16, &'static str)>,
     asked_for_import_errors: usize,
     posted: Vec<Value>,
 }
@@ -79,6 +82,16 @@ impl Airflow {
         self.state.lock().unwrap().import_errors.clear();
     }
 
+    /// The nightly DAG is paused.
+    pub fn is_paused(&self) {
+        self.state.lock().unwrap().paused = true;
+    }
+
+    /// Whoever asks by the API hears no more than this.
+    pub fn refuses(&self, status: u16, detail: &'static str) {
+        self.state.lock().unwrap().refuses = Some((status, detail));
+    }
+
     /// How often somebody asked for them.
     pub fn asked_for_import_errors(&self) -> usize {
         self.state.lock().unwrap().asked_for_import_errors
@@ -108,9 +121,13 @@ impl Airflow {
         let mut body = vec![0; length];
         reader.read_exact(&mut body).unwrap();
         let words: Vec<&str> = line.split(' ').collect();
-        let (status, text) = match self.told(words[0], words[1], &body) {
-            Some(text) => ("200 OK", text),
-            None => ("404 NOT FOUND", json!({"title": words[1]}).to_string()),
+        let refuses = self.state.lock().unwrap().refuses;
+        let (status, text) = match refuses.filter(|_| words[1] != "/health") {
+            Some((status, detail)) => (
+                format!("{status} REFUSED"),
+                json!({"detail": detail}).to_string(),
+            ),
+            None => self.told_of(&words, &body),
         };
         let answer = format!(
             "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
@@ -119,6 +136,16 @@ impl Airflow {
         );
         // Who asked may be gone: a test interrupts it.
         (&stream).write_all(answer.as_bytes()).ok();
+    }
+
+    fn told_of(&self, words: &[&str], body: &[u8]) -> (String, String) {
+        match self.told(words[0], words[1], body) {
+            Some(text) => ("200 OK".to_owned(), text),
+            None => (
+                "404 NOT FOUND".to_owned(),
+                json!({"title": words[1]}).to_string(),
+            ),
+        }
     }
 
     fn told(&self, method: &str, path: &str, body: &[u8]) -> Option<String> {
@@ -130,7 +157,7 @@ impl Airflow {
         }
         let parts: Vec<&str> = path.strip_prefix("/api/v1/")?.split('/').collect();
         let value = match (method, &parts[..]) {
-            (_, ["dags"]) => json!({"dags": [{"dag_id": "etl_pipeline", "is_paused": false,
+            (_, ["dags"]) => json!({"dags": [{"dag_id": "etl_pipeline", "is_paused": state.paused,
                 "next_dagrun_create_after": null}]}),
             (_, ["importErrors"]) => {
                 state.asked_for_import_errors += 1;

@@ -233,9 +233,7 @@ pub(in crate::commands) fn env_text(
                 Failure::user(format!(
                     "failed to read {file}, the host's env_file: {error}"
                 ))
-                .hint(format!(
-                    "cp .env {file} && chmod 600 {file}, then set in it what is the host's own"
-                ))
+                .hint("make it as docs/runbook.md, \"Its settings\", says")
                 .into()
             })
         }

@@ -22,6 +22,7 @@ pub(crate) fn run(context: &Context, args: &cli::Destroy) -> Result<()> {
     let started = Instant::now();
     let deploy = context.deploy()?;
     let (name, host) = (args.on.host.as_str(), deploy.host(&args.on.host)?);
+    refuse_another_name(args)?;
     let machine = context.over(name, host)?;
     let doing = || format!("failed to remove the stack of {name}");
     let observed = context.term.task(&format!("{name}, at {}", host.ssh), || {
@@ -49,7 +50,7 @@ pub(crate) fn run(context: &Context, args: &cli::Destroy) -> Result<()> {
         return Ok(());
     }
     on_host::refuse_active(name, "destroy", &observed, &args.run).with_context(doing)?;
-    confirmed(context, args).with_context(doing)?;
+    confirm_here(context, args).with_context(doing)?;
     if let Some(release) = release {
         carry_out(context, args, host, &machine, release, copy, started).with_context(doing)?;
     } else {
@@ -131,21 +132,30 @@ fn say(context: &Context, args: &cli::Destroy, leavings: &Leavings, copy: bool) 
     }
 }
 
-fn confirmed(context: &Context, args: &cli::Destroy) -> Result<()> {
+fn refuse_another_name(args: &cli::Destroy) -> Result<()> {
     let name = args.on.host.as_str();
     match args.confirm.as_deref() {
-        Some(given) if given == name => Ok(()),
-        Some(given) => Err(Failure::user(format!(
+        Some(given) if given != name => Err(Failure::user(format!(
             "nothing was removed: {given} is not the host's name"
         ))
+        .hint(unasked(name))
         .into()),
-        None => confirm::by_name(
-            context,
-            &format!("this removes the stack of {name}, and all its data"),
-            name,
-            &format!("cargo xtask destroy --host {name} --confirm {name}"),
-        ),
+        _ => Ok(()),
     }
+}
+
+/// Where no name was given, a person types it.
+fn confirm_here(context: &Context, args: &cli::Destroy) -> Result<()> {
+    let name = args.on.host.as_str();
+    if args.confirm.is_some() {
+        return Ok(());
+    }
+    let goes = format!("this removes the stack of {name}, and all its data");
+    confirm::by_name(context, &goes, name, &unasked(name))
+}
+
+fn unasked(name: &str) -> String {
+    format!("cargo xtask destroy --host {name} --confirm {name}")
 }
 
 fn carry_out(
