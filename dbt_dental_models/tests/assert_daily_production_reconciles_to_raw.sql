@@ -74,13 +74,14 @@ expected as (
 select expected.date_day
 from expected
 left join {{ ref('mart_daily_production') }} as mart on expected.date_day = mart.date_day
+-- A day beyond the calendar that carries no money has no row.
 where
-    mart.date_day is null
-    or mart.gross_production * 100 <> expected.gross_production
-    or mart.adjustments * 100 <> expected.adjustments
-    or mart.insurance_writeoffs * 100 <> expected.insurance_writeoffs
-    or mart.net_production * 100 <> expected.gross_production + expected.adjustments - expected.insurance_writeoffs
-    or mart.patient_income * 100 <> expected.patient_income
-    or mart.unearned_income * 100 <> expected.unearned_income
-    or mart.insurance_income * 100 <> expected.insurance_income
-    or mart.total_collections * 100 <> expected.patient_income + expected.insurance_income
+    coalesce(mart.gross_production, 0) * 100 <> expected.gross_production
+    or coalesce(mart.adjustments, 0) * 100 <> expected.adjustments
+    or coalesce(mart.insurance_writeoffs, 0) * 100 <> expected.insurance_writeoffs
+    or coalesce(mart.net_production, 0) * 100
+    <> expected.gross_production + expected.adjustments - expected.insurance_writeoffs
+    or coalesce(mart.patient_income, 0) * 100 <> expected.patient_income
+    or coalesce(mart.unearned_income, 0) * 100 <> expected.unearned_income
+    or coalesce(mart.insurance_income, 0) * 100 <> expected.insurance_income
+    or coalesce(mart.total_collections, 0) * 100 <> expected.patient_income + expected.insurance_income

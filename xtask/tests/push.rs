@@ -10,6 +10,7 @@
 )]
 
 mod containers;
+mod pages;
 
 use std::fs;
 use std::io::Write;
@@ -235,6 +236,13 @@ fn an_image_arrives_once_and_whole() {
         .map(|(tag, _)| tag.as_str())
         .collect();
     assert_eq!(new, ["main"]);
+    // The page's own lines find all of it there but the channel.
+    let [block] = pages::blocks("push").try_into().unwrap();
+    let target = format!("{target} --allow-dirty");
+    let block = block.with(&[("registry.example.com/team", &target)]);
+    let store = config.path().to_str().unwrap();
+    let ran = block.ok(&root(), &[("DOCKER_CONFIG", store)]);
+    assert!(ran.stderr.contains(":stable"), "{}", ran.stderr);
     drop(closed);
 
     // Open, and it dies while layers arrive.

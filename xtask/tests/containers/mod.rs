@@ -119,7 +119,7 @@ pub(crate) fn build(image: &str, folder: &str, more: &[&str]) {
 
 /// The first docker that has BuildKit, as xtask itself takes it: both then share
 /// what was built.
-fn builder() -> PathBuf {
+pub(crate) fn builder() -> PathBuf {
     let path = std::env::var_os("PATH").unwrap();
     std::env::split_paths(&path)
         .map(|folder| folder.join("docker"))

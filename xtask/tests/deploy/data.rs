@@ -1,6 +1,7 @@
 //! What a host holds that must not be lost: copies, the way back to one, settings,
 //! who is at work, and the end of it all.
 
+use crate::pages::blocks;
 use crate::spare::{Spare, phases};
 
 /// A revision that Airflow 2.7.1 knows as older than its own, 405de8318b3a.
@@ -36,8 +37,7 @@ fn what_a_host_holds_is_copied_put_back_and_in_the_end_removed() {
     assert_eq!((status, first["end"].as_str()), (Some(0), Some("done")));
     let copy_of_before = is_copied_and_put_back(&spare);
     takes_settings_from_anywhere(&spare);
-    takes_settings_alone(&spare);
-    has_its_secrets_made_anew(&spare);
+    takes_settings_alone_and_secrets_anew(&spare);
     let first = first["release"]["id"].as_str().unwrap();
     names_the_way_to_before_a_migration(&spare, first, &copy_of_before);
     says_who_is_at_work(&spare);
@@ -189,7 +189,25 @@ fn is_copied_and_put_back(spare: &Spare) -> String {
     );
     let (status, serves) = spare.json(&["status", "--host", "spare", "--json"]);
     assert_eq!((status, serves["healthy"].as_bool()), (Some(0), Some(true)));
+    is_copied_and_put_back_by_the_runbook(spare);
     older
+}
+
+fn is_copied_and_put_back_by_the_runbook(spare: &Spare) {
+    let [block, _] = blocks("data").try_into().unwrap();
+    // The one line that says by its status that nothing was done yet.
+    let block = block.with(&[
+        (
+            "cargo xtask restore --host ec2  ",
+            "! cargo xtask restore --host ec2  ",
+        ),
+        ("~/copies", "\"$COPIES\""),
+        ("ec2", "spare"),
+    ]);
+    let copies = spare.folder.path().join("copies");
+    let folder = [("COPIES", copies.to_str().unwrap())];
+    block.ok(&spare.tree(), &[&spare.variables()[..], &folder].concat());
+    assert_eq!(copies.read_dir().unwrap().count(), 1);
 }
 
 /// From a program, and from a file there, as well as from a file here.
@@ -237,7 +255,7 @@ fn takes_settings_from_anywhere(spare: &Spare) {
     spare.change("deploy.toml", ssh, &format!("{ssh}{of_file}"));
 }
 
-fn takes_settings_alone(spare: &Spare) {
+fn takes_settings_alone_and_secrets_anew(spare: &Spare) {
     // Settings alone: named, never shown, and served with the code that serves.
     spare.set("ETL_PIPELINE_SCHEDULE", "'30 21 * * *'");
     spare.set("AIRFLOW_ADMIN_PASSWORD", "another-password");
@@ -253,27 +271,17 @@ fn takes_settings_alone(spare: &Spare) {
         "tags=[\"etl\",",
         "tags=[\"changed\", \"etl\",",
     );
-    let (status, pushed) = spare.json(&["env", "push", "--host", "spare", "--json"]);
-    assert_eq!((status, pushed["end"].as_str()), (Some(0), Some("done")));
-    assert_eq!(spare.tags(), "dbt etl nightly");
-    let (_, diff) = spare.json(&["env", "diff", "--host", "spare", "--json"]);
-    assert_eq!(
-        (&diff["changed"], &diff["added"]),
-        (&serde_json::json!([]), &serde_json::json!([]))
-    );
-}
-
-fn has_its_secrets_made_anew(spare: &Spare) {
-    // Secrets are made anew, here and there; the old ones open nothing.
+    // Then secrets are made anew, here and there; the old ones open nothing.
     let old = std::fs::read_to_string(spare.tree().join(".env.spare")).unwrap();
-    let (status, rotated) = spare.json(&["env", "rotate", "--host", "spare", "--json"]);
-    assert_eq!((status, rotated["end"].as_str()), (Some(0), Some("done")));
+    let [_, block] = blocks("data").try_into().unwrap();
+    let ran = block
+        .with(&[("ec2", "spare")])
+        .ok(&spare.tree(), &spare.variables());
+    assert!(!ran.stdout.contains("another-password"));
+    assert_eq!(spare.tags(), "dbt etl nightly");
     let new = std::fs::read_to_string(spare.tree().join(".env.spare")).unwrap();
     let changed = old.lines().filter(|line| !new.contains(line)).count();
-    assert_eq!(
-        (changed, rotated["names"].as_array().unwrap().len()),
-        (11, 10)
-    );
+    assert_eq!(changed, 11);
     let (_, diff) = spare.json(&["env", "diff", "--host", "spare", "--json"]);
     assert_eq!(diff["changed"], serde_json::json!([]));
     let (status, serves) = spare.json(&["status", "--host", "spare", "--json"]);
@@ -313,6 +321,35 @@ fn names_the_way_to_before_a_migration(spare: &Spare, first: &str, copy: &str) {
     assert_eq!(refused.status, Some(2));
     let command = format!("cargo xtask restore --host spare --from {copy} --release {first}\n");
     assert!(refused.stderr.contains(&command), "{}", refused.stderr);
+
+    // Any other release is refused, and so are settings for files that somebody changed there.
+    let (_, serves) = spare.json(&["status", "--host", "spare", "--json"]);
+    let serving = serves["release"]["id"].as_str().unwrap();
+    let restore = ["restore", "--host", "spare", "--from", copy, "--release"];
+    for (id, why) in [
+        (
+            serving,
+            format!("{serving} was not made for the copy's schema, {OLDER}\n"),
+        ),
+        (
+            "20200101T000000Z-none-1",
+            "20200101T000000Z-none-1 is not kept there\n".to_owned(),
+        ),
+    ] {
+        let refused = spare.xtask(&[&restore[..], &[id]].concat());
+        assert_eq!(refused.status, Some(2));
+        assert!(refused.stderr.contains(&why), "{}", refused.stderr);
+    }
+    let file = "/srv/dental/code/current/airflow/README.md";
+    sh(
+        spare,
+        &format!("cp {file} /tmp/kept && chmod u+w {file} && echo more >>{file}"),
+    );
+    let refused = spare.xtask(&["env", "push", "--host", "spare"]);
+    assert_eq!(refused.status, Some(2));
+    let changed = format!("the files of {serving} are not what they were when it was shipped\n");
+    assert!(refused.stderr.contains(&changed), "{}", refused.stderr);
+    sh(spare, &format!("cat /tmp/kept >{file}"));
 }
 
 fn says_who_is_at_work(spare: &Spare) {

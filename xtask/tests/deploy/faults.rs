@@ -627,6 +627,13 @@ fn rotation_lost(spare: &Spare, blow: Blow, phase: &str) -> Serves {
         "{}",
         refused.stderr
     );
+    let schedule = spare.setting("ETL_PIPELINE_SCHEDULE");
+    spare.set("ETL_PIPELINE_SCHEDULE", "'1 22 * * *'");
+    let edited = spare.xtask(&ROTATE);
+    let told =
+        ".env.spare was edited since the rotation was cut short: ETL_PIPELINE_SCHEDULE\nhint: ";
+    assert!(edited.stderr.contains(told), "{}", edited.stderr);
+    spare.set("ETL_PIPELINE_SCHEDULE", &schedule);
     let (status, rotated) = spare.json(&ROTATE);
     assert_eq!(
         (status, rotated["end"].as_str()),

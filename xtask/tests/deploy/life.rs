@@ -160,6 +160,11 @@ fn a_tree_is_deployed_changed_and_rolled_back() {
 
     // Settings that changed restart Airflow, with a copy of its database before.
     let kept = has_many_releases(&spare, first["release"]["id"].as_str().unwrap());
+    let failed = ["--to", "20990101T000000Z-failed-1"];
+    let refused = spare.xtask(&[&["rollback", "--host", "spare"][..], &failed].concat());
+    let never =
+        "20990101T000000Z-failed-1 never served well\nhint: cargo xtask releases --host spare\n";
+    assert!(refused.stderr.ends_with(never), "{}", refused.stderr);
     fs::remove_file(spare.tree().join(another)).unwrap();
     spare.set("ETL_PIPELINE_SCHEDULE", "'30 21 * * *'");
     spare.change(

@@ -17,7 +17,10 @@ mod data;
 mod faults;
 mod life;
 mod operate;
+#[path = "../pages/mod.rs"]
+mod pages;
 mod reach;
+mod refusals;
 mod schema;
 #[path = "../spare/mod.rs"]
 mod spare;

@@ -10,6 +10,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::containers::{Ran, docker_ok};
+use crate::pages::blocks;
+use crate::refusals;
 use crate::spare::Spare;
 
 /// Names and outcomes of `doctor --json`.
@@ -57,7 +59,7 @@ fn interrupt(child: &mut Child) -> Option<i32> {
 }
 
 /// On a terminal: what it showed, and its exit status.
-fn on_terminal(spare: &Spare, args: &str, typed: &str) -> Ran {
+pub(crate) fn on_terminal(spare: &Spare, args: &str, typed: &str) -> Ran {
     let line = format!("{} {args}", env!("CARGO_BIN_EXE_xtask"));
     let mut child = Command::new("script")
         .args(["--quiet", "--return", "--command", &line, "/dev/null"])
@@ -96,7 +98,8 @@ fn a_stack_on_a_host_is_worked_with_from_another_machine() {
     let spare = Spare::furnished("containerd");
     spare.commit();
     before_the_first_deploy(&spare);
-    assert_eq!(spare.xtask(&["deploy", "--host", "spare"]).status, Some(0));
+    refusals::before_the_first_deploy(&spare);
+    by_the_runbook(&spare);
     let (status, checks) = doctor(&spare);
     assert_eq!(status, Some(0), "{checks:?}");
     assert!(checks.contains(&"pass stack".to_owned()), "{checks:?}");
@@ -105,6 +108,7 @@ fn a_stack_on_a_host_is_worked_with_from_another_machine() {
     logs_are_shown_without_noise_and_secrets(&spare);
     a_night_is_started_and_followed(&spare);
     what_serves_is_shown(&spare);
+    refusals::while_it_serves(&spare);
     a_deploy_goes_on_without_its_watcher(&spare);
     the_page_is_opened(&spare);
     what_is_wrong_is_named_together(&spare);
@@ -160,6 +164,35 @@ fn before_the_first_deploy(spare: &Spare) {
             "{command:?}"
         );
     }
+}
+
+/// From a checkout with settings of its own to a host that serves.
+fn by_the_runbook(spare: &Spare) {
+    let [settings, ready] = blocks("operate").try_into().unwrap();
+    let (here, there) = (spare.tree().join(".env"), spare.tree().join(".env.ec2"));
+    let own = fs::read_to_string(&here).unwrap();
+    settings.ok(&spare.tree(), &spare.variables());
+    let made = fs::read_to_string(&there).unwrap();
+    assert!(
+        made.contains("COMPOSE_PROJECT_NAME=dental\n"),
+        "its project"
+    );
+    assert_eq!(fs::read_to_string(&here).unwrap(), own);
+    let own: Vec<&str> = own.lines().collect();
+    let secret = |line: &&str| line.contains("PASSWORD=") && !line.ends_with('=');
+    let mut secrets = made.lines().filter(secret);
+    assert!(
+        secrets.all(|line| !own.contains(&line)),
+        "a secret of here is one there"
+    );
+    fs::remove_file(there).unwrap();
+
+    let ran = ready
+        .with(&[("ec2", "spare")])
+        .ok(&spare.tree(), &spare.variables());
+    // It says what would be done, does it, and then serves.
+    assert!(ran.stderr.contains("nothing to do"), "{}", ran.stderr);
+    assert!(ran.stdout.contains("healthy"), "{}", ran.stdout);
 }
 
 fn tools_run_there(spare: &Spare) {

@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::containers::{docker, docker_ok, root};
+use crate::pages::blocks;
 use crate::spare::Spare;
 
 const WORD: &str = "of these tests 4711";
@@ -87,12 +88,11 @@ fn rds(spare: &Spare) -> Elsewhere {
          openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=ca -keyout ca.key -out ca.pem 2>/dev/null\n\
          openssl req -newkey rsa:2048 -nodes -subj /CN=rds -keyout server.key -out server.csr 2>/dev/null\n\
          echo subjectAltName=IP:{address} >san\n\
-         openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile san -out server.crt 2>/dev/null\n\
-         install -d -o ubuntu -g ubuntu /srv/dental/airflow /srv/dental/airflow/certs\n\
-         install -o ubuntu -m 644 ca.pem /srv/dental/airflow/certs/rds.pem"
+         openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile san -out server.crt 2>/dev/null"
     );
     let made = spare.there("root", &["sh", "-c", &made]);
     assert_eq!(made.status, Some(0), "{}", made.stderr);
+    bring_the_certificate(spare);
     server.until("pg_isready -q -h 127.0.0.1 -U postgres");
     for file in ["server.crt", "server.key"] {
         let script = format!(
@@ -119,6 +119,23 @@ fn rds(spare: &Spare) -> Elsewhere {
          psql -qc 'alter system set ssl = on' && psql -qc 'select pg_reload_conf()'",
     ]);
     server
+}
+
+/// As a person brings it to a host.
+fn bring_the_certificate(spare: &Spare) {
+    let [block, _] = blocks("reach").try_into().unwrap();
+    let at = spare.folder.path().display();
+    let bundle = format!("{at}/global-bundle.pem");
+    let ca = spare.there("root", &["cat", "/root/rds/ca.pem"]);
+    fs::write(&bundle, ca.stdout).unwrap();
+    let own = format!("-F {at}/ssh_config -i {at}/key -o Port={}", spare.port);
+    let block = block.with(&[
+        ("ubuntu@ec2.example.com", "ubuntu@clinic"),
+        ("ssh ubuntu", &format!("ssh {own} ubuntu")),
+        ("scp ", &format!("scp -q {own} ")),
+        ("global-bundle.pem", &bundle),
+    ]);
+    block.ok(spare.folder.path(), &[]);
 }
 
 /// A clinic's source: the tables, no rows, and an account that can only read.
@@ -365,6 +382,21 @@ fn has_another_password(spare: &Spare, rds: &Elsewhere) {
     assert_eq!((status, pushed["end"].as_str()), (Some(0), Some("done")));
     let (status, serves) = spare.json(&["status", "--host", "spare", "--json"]);
     assert_eq!((status, serves["healthy"].as_bool()), (Some(0), Some(true)));
+    for (args, why) in [
+        (
+            &["backup", "--host", "spare"][..],
+            "the metadata database is on another server, and not ours to copy\n",
+        ),
+        (
+            &["env", "rotate", "--host", "spare", "AIRFLOW_DB_PASSWORD"],
+            "AIRFLOW_DB_PASSWORD is no secret that is made here\n",
+        ),
+    ] {
+        let refused = spare.xtask(args);
+        assert_eq!(refused.status, Some(2));
+        assert!(refused.stderr.contains(why), "{}", refused.stderr);
+        assert!(refused.stderr.contains("\nhint: "), "{}", refused.stderr);
+    }
 }
 
 /// The release that serves, by `docker run`: the same variables, value for value.
@@ -411,8 +443,10 @@ fn without_compose(spare: &Spare) {
         "{}",
         refused.stderr
     );
-    let ran = spare.xtask(&["deploy", "--host", "spare", "--print-docker-run"]);
-    assert_eq!(ran.status, Some(0), "{}", ran.stderr);
+    let [_, block] = blocks("reach").try_into().unwrap();
+    let ran = block
+        .with(&[("ec2", "spare")])
+        .ok(&spare.tree(), &spare.variables());
     there(&ran.stdout);
     assert_eq!(services.map(variables), before);
     let (status, serves) = spare.json(&["status", "--host", "spare", "--json"]);

@@ -179,13 +179,18 @@ impl Spare {
         fs::write(self.folder.path().join("known_hosts"), line).unwrap();
     }
 
+    /// What a command of the checkout has in its environment.
+    pub(crate) fn variables(&self) -> [(&str, &str); 1] {
+        [("XDG_RUNTIME_DIR", self.folder.path().to_str().unwrap())]
+    }
+
     /// The program, to be run in the checkout.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
         command
             .args(args)
             .current_dir(self.tree())
-            .env("XDG_RUNTIME_DIR", self.folder.path());
+            .envs(self.variables());
         command
     }
 
