@@ -25,9 +25,10 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -337,18 +338,26 @@ class Bootstrap:
             wanted = {tuple(line.split(" on ", 1)) for line in lines}
             role = manager.find_role(name)
             held = {(p.action.name, p.resource.name): p for p in role.permissions} if role else {}
-            if role is None:
-                yield Action(
-                    f"create the role {name}",
-                    lambda name=name: _must(manager.add_role(name), f"creating role {name}"),
-                )
-            for action, resource in sorted(wanted - set(held)):
+            missing = sorted(wanted - set(held))
 
-                def give(name: str = name, action: str = action, resource: str = resource) -> None:
+            def give(name: str = name, pairs: Sequence[tuple[str, str]] = tuple(missing)) -> None:
+                for action, resource in pairs:
                     permission = manager.create_permission(action, resource)
                     manager.add_permission_to_role(manager.find_role(name), permission)
 
-                yield Action(f"give the role {name} «{action} on {resource}»", give)
+            if role is None:
+
+                def create(name: str = name, give: Callable[[], None] = give) -> None:
+                    _must(manager.add_role(name), f"creating role {name}")
+                    give()
+
+                yield Action(f"create the role {name} with {len(missing)} permissions", create)
+                continue
+            for action, resource in missing:
+                yield Action(
+                    f"give the role {name} «{action} on {resource}»",
+                    partial(give, pairs=((action, resource),)),
+                )
             for pair in sorted(set(held) - wanted):
 
                 def take(name: str = name, permission: Any = held[pair]) -> None:  # noqa: ANN401

@@ -20,6 +20,9 @@ def test_an_empty_database_then_nothing_to_do(fresh: Metadata, bootstrap: Run) -
     lines = first.stdout.splitlines()
     assert lines[0].startswith("migrate the metadata database from empty to ")
     assert "create the user keeper (Admin)" in lines
+    # A role that is new is one line, whatever it may do.
+    assert any(line.startswith("create the role Pipeline with ") for line in lines)
+    assert not any(line.startswith("give the role ") for line in lines)
     assert "create the user xtask (Pipeline)" in lines
     assert "unpause the DAG etl_pipeline" in lines
     assert fresh.query(PAUSED) == [(False,)]

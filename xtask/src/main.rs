@@ -22,7 +22,11 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
+    let cli = match std::env::args_os().len() {
+        // Who types nothing more wants to know where to begin, as --help says.
+        0 | 1 => cli::Cli::parse_from(["cargo xtask", "--help"]),
+        _ => cli::Cli::parse(),
+    };
     match exec::forward_interrupts().and_then(|()| commands::run(cli)) {
         Ok(code) => code,
         Err(error) => {

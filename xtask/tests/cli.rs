@@ -15,7 +15,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use bench::{BUILTIN, Bench, engine_up, seen};
-use sha2::{Digest, Sha256};
 
 /// A machine in order and a checkout that nobody has prepared.
 fn fresh() -> Bench {
@@ -225,9 +224,7 @@ fn secrets_that_a_volume_was_made_with_are_not_made_anew() {
         engine_up()
     );
     bench.docker("one", BUILTIN, &volumes);
-    // Two clones by one name have two projects: their paths tell them apart.
-    let path = Sha256::digest(bench.tree().as_os_str().as_encoded_bytes());
-    let project = format!("dental-tree-{:02x}{:02x}", path[0], path[1]);
+    let project = bench.new_project();
     let expected = format!(
         "error: failed to write .env: the volume {project}_postgres-data was made \
          with values of AIRFLOW_FERNET_KEY, AIRFLOW_DB_PASSWORD, POSTGRES_PASSWORD, \

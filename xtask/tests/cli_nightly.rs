@@ -62,6 +62,37 @@ fn without_an_active_run_there_is_nothing_to_follow() {
 }
 
 #[test]
+fn what_a_task_of_the_last_run_said_is_shown() {
+    let (bench, airflow) = night();
+    let never = "error: failed to read a log: etl_pipeline never ran\nhint: cargo xtask nightly\n";
+    assert_eq!(bench.run(&["logs", "--task"]), seen(never.to_owned(), 2));
+    airflow.run("manual__1", "failed");
+    airflow.task("guard", "success", "open\n");
+    let log = failed_log("ValueError: no");
+    airflow.task("load", "failed", &log);
+    airflow.task("notify", "failed", "told\n");
+    let told = bench.run(&["logs", "--task"]);
+    assert_eq!(told.stdout.trim_end(), log.trim_end());
+    assert_eq!(
+        (told.stderr.as_str(), told.status),
+        ("load of manual__1, try 1\n", 0)
+    );
+    let last = bench.run(&["logs", "--task", "load", "--tail", "1"]);
+    assert!(last.stdout.ends_with("INFO - exited\n"), "{}", last.stdout);
+    assert_eq!(last.stdout.lines().count(), 1);
+    assert_eq!(bench.run(&["logs", "--task=guard"]).stdout, "open\n");
+    let none = "error: failed to read a log: manual__1 has no task lood\n\
+                hint: --task with one of guard, load, notify\n";
+    assert_eq!(
+        bench.run(&["logs", "--task", "lood"]),
+        seen(none.to_owned(), 2)
+    );
+    // A name behind it is the task's, not a service's.
+    let both = bench.run(&["logs", "--task", "load", "postgres"]);
+    assert_eq!(both.status, 2);
+}
+
+#[test]
 fn a_paused_dag_and_an_answer_that_refuses_are_told_with_what_mends_them() {
     let (bench, airflow) = night();
     airflow.is_paused();
@@ -249,11 +280,16 @@ fn status_tells_where_the_last_run_failed() {
     let (bench, airflow) = night();
     airflow.run("manual__1", "failed");
     airflow.task("guard", "success", "");
-    airflow.task("load", "failed", "");
+    airflow.task(
+        "load",
+        "failed",
+        &failed_log("etl.errors.LoadError: no route"),
+    );
     airflow.task("notify", "failed", "");
     let status = bench.run(&["status"]);
     let expected = "last run  failed  manual__1  Sun 2026-11-22 21:00 CST\n          \
-                    load failed first; airflow/NIGHTLY_RUN.md says what mends it\n";
+                    load failed first: LoadError: no route\n          \
+                    all it said: cargo xtask logs --task; airflow/NIGHTLY_RUN.md says what mends it\n";
     assert!(status.stdout.ends_with(expected), "{}", status.stdout);
     let failed_task = |bench: &Bench| {
         let json = bench.run(&["status", "--json"]);

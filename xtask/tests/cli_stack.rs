@@ -273,6 +273,20 @@ fn what_runs_in_a_container_is_passed_on_whole_with_its_status() {
 }
 
 #[test]
+fn a_tools_arguments_need_no_dashes_before_them() {
+    let bench = Bench::stocked(&running(&["airflow-scheduler"]));
+    for args in [
+        &["dbt", "build", "--select", "x"][..],
+        &["dbt", "--", "build", "--select", "x"],
+    ] {
+        bench.forget();
+        bench.run(args);
+        let call = "docker exec -i airflow-scheduler dbt build --select x\n";
+        assert!(bench.calls().contains(call), "{}", bench.calls());
+    }
+}
+
+#[test]
 fn a_databases_password_stays_where_its_server_has_it() {
     let bench = Bench::stocked(&running(&["postgres", "mysql"]));
     let psql = "psql --no-psqlrc -v ON_ERROR_STOP=1 -h 127.0.0.1 -p 5432";

@@ -212,13 +212,15 @@ fn every_problem_of_a_malformed_env_is_named() {
 fn data_without_the_env_that_opens_it_is_named() {
     let mut bench = Bench::healthy();
     fs::remove_file(bench.tree().join(".env")).unwrap();
-    let volumes = "'volume ls') printf '%s\\n' dental-tree_postgres-data ;;";
+    let project = bench.new_project();
+    let volumes = format!("'volume ls') printf '%s\\n' {project}_postgres-data ;;");
     bench.docker("one", BUILTIN, &format!("{volumes}\n{}", engine_up()));
     let told = bench.run(&["doctor"]);
-    let expected = "✗ volumes: dental-tree_postgres-data cannot be opened without the .env that \
-                    is gone\n    put the old .env back\n    \
-                    or give the data up: cargo xtask down --volumes\n";
-    assert!(told.stderr.contains(expected), "{}", told.stderr);
+    let expected = format!(
+        "✗ volumes: {project}_postgres-data cannot be opened without the .env that is gone\n    \
+         put the old .env back\n    or give the data up: cargo xtask down --volumes\n"
+    );
+    assert!(told.stderr.contains(&expected), "{}", told.stderr);
     assert_eq!(told.status, 1);
 }
 

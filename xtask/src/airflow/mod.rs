@@ -10,4 +10,4 @@ pub(crate) use api::{Api, DagRun};
 pub(crate) use guard::foretell;
 pub(crate) use health::{Truth, wait_for_truth};
 pub(crate) use log::Essence;
-pub(crate) use run::{Follow, Outcome, first_failed_of, follow};
+pub(crate) use run::{Follow, Outcome, first_failed, first_failed_of, follow, tasks_of};

@@ -56,9 +56,14 @@ impl Outcome {
 }
 
 /// The task of a run that failed first, in the order of the DAG.
-pub(crate) fn first_failed_of(api: &Api, dag: &str, run: &str) -> Result<Option<String>> {
-    let tasks = in_order(api.tasks(dag, run)?, &api.plan(dag)?);
-    Ok(first_failed(&tasks).map(|task| task.task_id.clone()))
+pub(crate) fn first_failed_of(api: &Api, dag: &str, run: &str) -> Result<Option<TaskInstance>> {
+    let tasks = tasks_of(api, dag, run)?;
+    Ok(first_failed(&tasks).cloned())
+}
+
+/// The tasks of a run, in the order of the DAG.
+pub(crate) fn tasks_of(api: &Api, dag: &str, run: &str) -> Result<Vec<TaskInstance>> {
+    Ok(in_order(api.tasks(dag, run)?, &api.plan(dag)?))
 }
 
 /// Follows a run to its end. On a terminal the tree is drawn in place;
@@ -103,7 +108,8 @@ fn in_order(mut tasks: Vec<TaskInstance>, plan: &[Task]) -> Vec<TaskInstance> {
     tasks
 }
 
-fn first_failed(tasks: &[TaskInstance]) -> Option<&TaskInstance> {
+/// The first of them that failed by itself.
+pub(crate) fn first_failed(tasks: &[TaskInstance]) -> Option<&TaskInstance> {
     tasks
         .iter()
         .find(|task| task.state.as_deref() == Some("failed"))

@@ -106,9 +106,13 @@ pub(crate) struct Logs {
     /// Go on showing what comes
     #[arg(short, long)]
     pub(crate) follow: bool,
-    /// How many of the last lines of each service
+    /// How many of the last lines of each service, or of the task
     #[arg(long, default_value_t = 200)]
     pub(crate) tail: u32,
+    /// What a task of the last nightly run said, not the services; without a name the one
+    /// that failed first
+    #[arg(long, num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["follow", "services"])]
+    pub(crate) task: Option<String>,
     /// Which ones (default: all)
     #[arg(value_parser = SERVICES)]
     pub(crate) services: Vec<String>,
@@ -144,8 +148,8 @@ pub(crate) struct Nightly {
 pub(crate) struct PassOn {
     #[command(flatten)]
     pub(crate) at: At,
-    /// Arguments for the tool, after `--`
-    #[arg(last = true)]
+    /// The tool's own arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) args: Vec<String>,
 }
 

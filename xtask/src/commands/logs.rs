@@ -5,8 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use super::exit_code;
 use super::running::Running;
+use super::{exit_code, print};
+use crate::airflow::{first_failed, tasks_of};
 use crate::cli;
 use crate::context::Context;
 use crate::error::Failure;
@@ -14,6 +15,10 @@ use crate::exec::{Machine, Step};
 
 pub(crate) fn run(context: &Context, args: &cli::Logs) -> Result<ExitCode> {
     let stack = Running::of(context, args.at.host.as_deref())?;
+    if let Some(task) = &args.task {
+        let asked = Some(task.as_str()).filter(|name| !name.is_empty());
+        return of_task(context, &stack, asked, args.tail);
+    }
     if !stack.is_there() {
         return Err(Failure::user(format!(
             "failed to read the logs: {} has no containers",
@@ -38,6 +43,50 @@ pub(crate) fn run(context: &Context, args: &cli::Logs) -> Result<ExitCode> {
     }
     let status = stack.machine().hand_over_lines(&step, news)?;
     Ok(exit_code(status))
+}
+
+/// What a task of the last run said in its last try.
+fn of_task(
+    context: &Context,
+    stack: &Running<'_>,
+    asked: Option<&str>,
+    tail: u32,
+) -> Result<ExitCode> {
+    let dag = &context.deploy()?.airflow.nightly;
+    let way = stack.web(None)?;
+    let api = stack.api(&way);
+    let Some(run) = api.runs(dag, 1)?.into_iter().next() else {
+        return Err(
+            Failure::user(format!("failed to read a log: {dag} never ran"))
+                .hint(stack.place.command("nightly"))
+                .into(),
+        );
+    };
+    let run = run.dag_run_id;
+    let tasks = tasks_of(&api, dag, &run)?;
+    let names: Vec<&str> = tasks.iter().map(|task| task.task_id.as_str()).collect();
+    let task = match asked {
+        Some(name) => tasks.iter().find(|task| task.task_id == name),
+        None => first_failed(&tasks),
+    };
+    let Some(task) = task else {
+        let what = asked.map_or_else(
+            || format!("no task of {run} failed"),
+            |name| format!("{run} has no task {name}"),
+        );
+        return Err(Failure::user(format!("failed to read a log: {what}"))
+            .hint(format!("--task with one of {}", names.join(", ")))
+            .into());
+    };
+    let log = api.log(dag, &run, &task.task_id, task.try_number)?;
+    let lines: Vec<&str> = log.lines().collect();
+    let from = lines.len().saturating_sub(usize::try_from(tail)?);
+    context.term.say(&format!(
+        "{} of {run}, try {}",
+        task.task_id, task.try_number
+    ));
+    print(&context.machine.redact(&lines[from..].join("\n")))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The step in a group of its own that is ended with its standard input: a step that

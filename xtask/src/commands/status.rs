@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{host, phases, print, print_json};
-use crate::airflow::{Api, DagRun, Truth, first_failed_of};
+use crate::airflow::{Api, DagRun, Essence, Truth, first_failed_of};
 use crate::cli;
 use crate::config::{Deploy, Settings};
 use crate::context::Context;
@@ -18,6 +18,9 @@ use crate::stack::Stack;
 
 /// How long the ETL may take to answer.
 const ANSWER: Duration = Duration::from_secs(30);
+
+/// Before what mends it.
+const LOG_OF_IT: &str = "all it said: cargo xtask logs --task; ";
 
 /// The condition of a container whose network was removed.
 const NO_NETWORK: &str = "no network";
@@ -64,22 +67,35 @@ struct Run {
     ended: Option<String>,
     /// Of a failed run: the task that failed first.
     failed_task: Option<String>,
+    /// Why, in one line of its log.
+    failed_why: Option<String>,
 }
 
 impl Run {
     /// The newest run of the nightly DAG.
-    fn last(api: &Api, dag: &str) -> Option<Self> {
+    fn last(context: &Context, api: &Api, dag: &str) -> Option<Self> {
         let run = api.runs(dag, 1).ok()?.into_iter().next()?;
-        let failed_task = (run.state == "failed")
+        let failed = (run.state == "failed")
             .then(|| first_failed_of(api, dag, &run.dag_run_id).ok())
             .flatten()
             .flatten();
-        Some(Self::new(run, failed_task))
+        let failed = failed.map(|task| {
+            // The log is a help; what counts is the state.
+            let log = api.log(dag, &run.dag_run_id, &task.task_id, task.try_number);
+            let why = log.ok().and_then(|log| Essence::of(&log).reason());
+            (task.task_id, why.map(|why| context.machine.redact(&why)))
+        });
+        Some(Self::new(run, failed))
     }
 
-    fn new(run: DagRun, failed_task: Option<String>) -> Self {
+    fn new(run: DagRun, failed: Option<(String, Option<String>)>) -> Self {
+        let (failed_task, failed_why) = match failed {
+            Some((task, why)) => (Some(task), why),
+            None => (None, None),
+        };
         Self {
             failed_task,
+            failed_why,
             id: run.dag_run_id,
             state: run.state,
             kind: run.run_type,
@@ -147,7 +163,7 @@ fn read(
     };
     let last_run = airflow
         .as_ref()
-        .and_then(|_| Run::last(&api, &deploy.airflow.nightly));
+        .and_then(|_| Run::last(context, &api, &deploy.airflow.nightly));
     let running = |name: &str| {
         services
             .iter()
@@ -234,8 +250,12 @@ fn table(status: &Status) -> String {
         (None, Some(error)) => lines.push(format!("airflow   {error}")),
         (None, None) => {}
     }
-    if let Some(run) = &status.last_run {
-        lines.extend(last_run_lines(run));
+    match &status.last_run {
+        Some(run) => lines.extend(last_run_lines(run)),
+        None if status.airflow.is_some() => {
+            lines.push("last run  none yet: cargo xtask nightly".to_owned());
+        }
+        None => {}
     }
     if let Some(etl) = &status.etl {
         lines.extend(etl_lines(etl));
@@ -250,12 +270,14 @@ fn last_run_lines(run: &Run) -> Vec<String> {
         .map_or("not started".to_owned(), central);
     let mut lines = vec![format!("last run  {}  {}  {when}", run.state, run.id)];
     if run.state == "failed" {
-        let what = match &run.failed_task {
-            Some(task) => format!("{task} failed first"),
-            None => "no task failed by itself".to_owned(),
+        let (what, more) = match (&run.failed_task, &run.failed_why) {
+            (Some(task), Some(why)) => (format!("{task} failed first: {why}"), LOG_OF_IT),
+            (Some(task), None) => (format!("{task} failed first"), LOG_OF_IT),
+            (None, _) => ("no task failed by itself".to_owned(), ""),
         };
+        lines.push(format!("          {what}"));
         lines.push(format!(
-            "          {what}; airflow/NIGHTLY_RUN.md says what mends it"
+            "          {more}airflow/NIGHTLY_RUN.md says what mends it"
         ));
     }
     lines
@@ -392,7 +414,7 @@ mod tests {
 
     #[test]
     fn a_failed_run_tells_where_and_what_mends_it() {
-        let run = |state: &str, failed_task: Option<&str>| {
+        let run = |state: &str, failed: Option<(&str, Option<&str>)>| {
             let run = DagRun {
                 dag_run_id: "manual__1".into(),
                 state: state.into(),
@@ -400,20 +422,22 @@ mod tests {
                 start_date: None,
                 end_date: None,
             };
-            last_run_lines(&Run::new(run, failed_task.map(Into::into)))
+            let own = failed.map(|(task, why)| (task.into(), why.map(Into::into)));
+            last_run_lines(&Run::new(run, own))
         };
         let lead = "last run  failed  manual__1  not started";
-        for (task, hint) in [
+        let mends = "          airflow/NIGHTLY_RUN.md says what mends it";
+        let log = "          all it said: cargo xtask logs --task; airflow/NIGHTLY_RUN.md says what mends it";
+        for (task, what, hint) in [
             (
-                Some("guard"),
-                "          guard failed first; airflow/NIGHTLY_RUN.md says what mends it",
+                Some(("verify", Some("DataError: 2 tables differ"))),
+                "          verify failed first: DataError: 2 tables differ",
+                log,
             ),
-            (
-                None,
-                "          no task failed by itself; airflow/NIGHTLY_RUN.md says what mends it",
-            ),
+            (Some(("guard", None)), "          guard failed first", log),
+            (None, "          no task failed by itself", mends),
         ] {
-            assert_eq!(run("failed", task), [lead, hint]);
+            assert_eq!(run("failed", task), [lead, what, hint]);
         }
         assert_eq!(
             run("success", None),

@@ -35,7 +35,7 @@ impl Settings {
     pub(crate) fn read(workspace: &Workspace) -> Result<Self> {
         let Some(env) = Self::read_unchecked(workspace)? else {
             return Err(Failure::user("failed to read .env: it does not exist")
-                .hint("cargo xtask env")
+                .hint("cargo xtask up makes it, and starts the stack")
                 .into());
         };
         let mut problems = check(&template(workspace)?, &env);

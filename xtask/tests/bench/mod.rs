@@ -14,6 +14,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process_group};
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 /// What `docker build --help` says with BuildKit inside the CLI.
@@ -98,6 +99,13 @@ impl Bench {
 
     pub fn tree(&self) -> PathBuf {
         self.root.path().join("tree")
+    }
+
+    /// The project that a new `.env` names: two clones by one name have two, for their
+    /// paths tell them apart.
+    pub fn new_project(&self) -> String {
+        let path = Sha256::digest(self.tree().as_os_str().as_encoded_bytes());
+        format!("dental-tree-{:02x}{:02x}", path[0], path[1])
     }
 
     /// The template with every `<placeholder>` filled.

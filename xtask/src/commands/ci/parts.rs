@@ -59,8 +59,9 @@ const fn part(what: &'static str, usual: u64, work: Work) -> Part {
     Part { what, usual, work }
 }
 
-/// What looks at files and disturbs nobody: it goes on beside [`STACKS`].
-pub(super) const CHECKS: [Part; 13] = [
+/// What looks at files, and one that has databases of its own and waits for Airflow's
+/// processes most of its time: it goes on beside [`STACKS`].
+pub(super) const CHECKS: [Part; 14] = [
     part(
         "format (rustfmt)",
         2,
@@ -139,11 +140,16 @@ pub(super) const CHECKS: [Part; 13] = [
         90,
         Work::Xtask(&["build", "--verify"], true),
     ),
+    part(
+        "DAG and bootstrap tests (Airflow)",
+        280,
+        Work::BesideDatabases(&["pytest", "-q", "-p", "no:cacheprovider", "airflow/tests"]),
+    ),
 ];
 
 /// What runs databases, stacks and hosts. What has the last word on a stack comes
 /// first, for --within may leave out the rest.
-pub(super) const STACKS: [Part; 13] = [
+pub(super) const STACKS: [Part; 12] = [
     part(
         "ETL tests (MariaDB, Postgres)",
         250,
@@ -154,11 +160,6 @@ pub(super) const STACKS: [Part; 13] = [
             "no:cacheprovider",
             "etl_pipeline/tests",
         ]),
-    ),
-    part(
-        "DAG and bootstrap tests (Airflow)",
-        280,
-        Work::BesideDatabases(&["pytest", "-q", "-p", "no:cacheprovider", "airflow/tests"]),
     ),
     part(
         "one night, end to end",
@@ -221,7 +222,6 @@ impl Part {
 
     /// Runs it; what it says appears as it comes.
     pub(super) fn show(&self, context: &Context, image: Option<&TestImage>) -> Result<()> {
-        let _databases;
         let step = match self.work {
             Work::Elsewhere => return elsewhere(context),
             Work::BesideDatabases(command) => {
@@ -229,16 +229,29 @@ impl Part {
                     Throwaway::start(context, Purpose::Tests)
                 })?;
                 let step = databases.join(context, there(image)?, self.what, command);
-                _databases = databases;
-                step
+                return context.machine.show(&step);
             }
             _ => self.step(context, image)?,
         };
         context.machine.show(&step)
     }
 
+    /// Runs it without a word; what it says, in one piece, and whether it passed.
+    pub(super) fn block(
+        &self,
+        context: &Context,
+        image: Option<&TestImage>,
+    ) -> Result<(String, Result<(), Failure>)> {
+        if let Work::BesideDatabases(command) = self.work {
+            let databases = Throwaway::start(context, Purpose::Tests)?;
+            let step = databases.join(context, there(image)?, self.what, command);
+            return context.machine.block(&step);
+        }
+        context.machine.block(&self.step(context, image)?)
+    }
+
     /// The command of a part that is nothing more.
-    pub(super) fn step(&self, context: &Context, image: Option<&TestImage>) -> Result<Step> {
+    fn step(&self, context: &Context, image: Option<&TestImage>) -> Result<Step> {
         let sh = context.machine.sh();
         let what = format!("pass {}", self.what);
         let command = match self.work {

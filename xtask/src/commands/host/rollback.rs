@@ -79,6 +79,7 @@ fn choose<'o>(name: &str, observed: &'o Observed, to: Option<&str>) -> Result<&'
     let hint = format!("cargo xtask releases --host {name}");
     let good = |release: &&Release| observed.passed.contains_key(&release.id);
     let Some(id) = to else {
+        on_host::serving(name, observed)?;
         let before = |release: &&Release| release.id.as_str() < current;
         let found = observed.releases.iter().rev().filter(good).find(before);
         return found.ok_or_else(|| {
