@@ -212,6 +212,8 @@ def dbt_build(**context: Any) -> dict[str, Any]:  # noqa: ANN401
         log=context["ti"].log.info,
         full_refresh=context["params"].get("full_refresh") is True,
         timeout=DBT_TIMEOUT.total_seconds(),
+        # Readers keep the marts of the night before until every test has passed.
+        environ={**os.environ, "DBT_PUBLISH": "after_tests"},
     )
     return _leave(context, result, ok=result.ok, failure=_dbt_failure(result))
 

@@ -209,6 +209,8 @@ def test_what_the_package_is_given(dag: DAG, package: Package, migrated: Metadat
     assert load["until"].isoformat() == load["guard"]["closes_at"]
     assert package.given["dbt_build"]["target"] == "clinic"
     assert package.given["dbt_build"]["full_refresh"] is True
+    # What it makes is read when its tests have passed.
+    assert package.given["dbt_build"]["environ"]["DBT_PUBLISH"] == "after_tests"
     assert package.given["verify"]["run_id"] == run.run_id
 
 

@@ -127,7 +127,7 @@ def summarise(
         models=dict(models),
         tests=dict(tests),
         failed=tuple(sorted(node.unique_id for node in failed)),
-        select=tuple(dict.fromkeys(node.select for node in failed)),
+        select=tuple(dict.fromkeys(one for node in failed for one in node.select)),
         error=error,
     )
 

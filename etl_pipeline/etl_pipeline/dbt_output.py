@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 FAILURES_SHOWN = 8
@@ -22,6 +23,7 @@ _DATABASE_ERROR = re.compile(r"\bDatabase Error( in \w+ \S+ \(.*\))?$")
 _HEADING = re.compile(r"^\w+ Error( in .*)?$")
 _ROW_VALUE_LINES = re.compile(r"^\s*(DETAIL|CONTEXT|LINE \d+|HINT)\s*:", re.IGNORECASE)
 _MEANT = re.compile(r'^\s*HINT:\s+P(erhaps you meant to reference the [\w "().]+)\.$')
+_HOOK_FAILED = re.compile(r"(on-run-(?:start|end)) failed, error:$")
 _COMPILED = re.compile(r"^\s*compiled Code at \S+$")
 _SUSPECT = re.compile(
     r"invalid|malformed|out of range|not recognized|not a number|\bvalue\b", re.IGNORECASE
@@ -71,12 +73,13 @@ class Failure:
     Attributes:
         unique_id: dbt's.
         text: kind, name, column, file, and what dbt or the database said, on one line.
-        select: what `dbt build --select` takes to build it again with all that stands on it.
+        select: what `dbt build --select` takes to build it again with all that stands on it, the
+            models of a test that is about several.
     """
 
     unique_id: str
     text: str
-    select: str
+    select: tuple[str, ...]
 
 
 def failure(result: Mapping[str, Any], manifest: Mapping[str, Any] | None) -> Failure:
@@ -86,18 +89,25 @@ def failure(result: Mapping[str, Any], manifest: Mapping[str, Any] | None) -> Fa
     node = (manifest or {}).get("nodes", {}).get(unique_id, {})
     name = node.get("name") or (parts[1] if len(parts) > 1 else unique_id)
     tested = _tested(node)
-    on = ".".join(filter(None, [_short(tested), node.get("column_name")]))
+    on = " and ".join(_short(one) for one in tested)
+    if column := node.get("column_name"):
+        on = f"{on}.{column}"
     text = f"{kind} {name}"
     if kind == "test" and on:
         text += f" on {on}"
     if path := node.get("original_file_path"):
         text += f" ({path})"
-    built = _selector(tested) if kind == "test" and tested else name
-    return Failure(unique_id, f"{text}: {_reason(result)}", f"{built}+")
+    built = [_selector(one) for one in tested] if kind == "test" and tested else [name]
+    return Failure(unique_id, f"{text}: {_reason(result)}", tuple(f"{one}+" for one in built))
 
 
 def cause(lines: Sequence[str]) -> str:
-    """Why dbt ended before it ran a node, from its scrubbed output; empty where it does not say."""
+    """Why dbt failed though no node did, from its scrubbed output: before the first node, or when
+    it published what they had made; empty where it does not say.
+    """
+    for line, words in pairwise(lines):
+        if hook := _HOOK_FAILED.search(line):
+            return f"{hook[1]} failed: {words.strip()}"
     found = [n for n, line in enumerate(lines) if line.endswith("Encountered an error:")]
     if not found:
         return ""
@@ -124,10 +134,14 @@ def _reason(result: Mapping[str, Any]) -> str:
     return f"{said[:1].lower()}{said[1:]}{meant}"
 
 
-def _tested(node: Mapping[str, Any]) -> str:
-    """The unique id of what a test looks at; empty where the manifest does not tell."""
-    parents = node.get("depends_on", {}).get("nodes") or [""]
-    return node.get("attached_node") or parents[0]
+def _tested(node: Mapping[str, Any]) -> list[str]:
+    """The unique ids of what a test looks at: a column's model, or all models that a query of its
+    own reads, sources only where it reads nothing else; empty where the manifest does not tell.
+    """
+    if attached := node.get("attached_node"):
+        return [attached]
+    parents: list[str] = node.get("depends_on", {}).get("nodes") or []
+    return [one for one in parents if one.startswith("model.")] or parents[:1]
 
 
 def _short(unique_id: str) -> str:

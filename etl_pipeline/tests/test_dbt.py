@@ -300,6 +300,11 @@ MANIFEST = {
             "attached_node": None,
             "depends_on": {"nodes": ["source.d.things.people"]},
         },
+        "test.d.assert_sums": {
+            "name": "assert_sums",
+            "original_file_path": "tests/assert_sums.sql",
+            "depends_on": {"nodes": ["source.d.things.people", "model.d.days", "model.d.people"]},
+        },
     }
 }
 GOT = "Got 3 results, configured to fail if != 0"
@@ -313,6 +318,7 @@ def test_an_error_leads_with_what_failed_and_why(tmp_path: Path, project: Path) 
         result("model.d.bad_check", "error") | {"message": CHECK},
         result("test.d.not_null_people_age.96745", "fail") | {"message": GOT},
         result("test.d.source_unique.29e59", "fail") | {"message": GOT},
+        result("test.d.assert_sums", "fail") | {"message": GOT},
         result("model.d.child", "skipped"),
     ]
     body = f"(target / 'manifest.json').write_text({json.dumps(MANIFEST)!r})"
@@ -326,6 +332,8 @@ def test_an_error_leads_with_what_failed_and_why(tmp_path: Path, project: Path) 
         " got 3 results, configured to fail if != 0",
         "test source_unique on things.people.id (models/m.yml):"
         " got 3 results, configured to fail if != 0",
+        "test assert_sums on days and people (tests/assert_sums.sql):"
+        " got 3 results, configured to fail if != 0",
         "dbt ended with exit code 1; 1 skipped after a failure",
     ]
     assert outcome.select == (
@@ -334,11 +342,24 @@ def test_an_error_leads_with_what_failed_and_why(tmp_path: Path, project: Path) 
         "bad_check+",
         "people+",
         "source:things.people+",
+        "days+",
     )
     assert "Canary" not in str(outcome)
     # What an earlier build left names nothing of this one.
     stale, _ = run(tmp_path, project, fake(tmp_path, f"results({nodes!r}); sys.exit(1)"))
     assert (stale.error or "").startswith('model gone: column "person_idd" does not exist')
+
+
+def test_what_could_not_be_published_is_told(tmp_path: Path, project: Path) -> None:
+    said = (
+        r"print('08:21:16    on-run-end failed, error:\n permission denied for schema marts\n'"
+        r"'08:21:16\n08:21:16  Done.', flush=True)"
+    )
+    outcome, _ = run(tmp_path, project, fake(tmp_path, f"results({GOOD!r}); {said}; sys.exit(1)"))
+    assert (outcome.error or "").splitlines() == [
+        "on-run-end failed: permission denied for schema marts",
+        "dbt ended with exit code 1",
+    ]
 
 
 def test_many_failures_are_counted_and_not_all_told() -> None:

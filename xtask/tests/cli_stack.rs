@@ -382,6 +382,8 @@ fn prune_removes_only_what_neither_this_tree_nor_a_container_uses() {
         image("old", &"1".repeat(64)),
         image("older", &"2".repeat(64)),
         image("used", &"3".repeat(64)),
+        // By a name of its own it is somebody's.
+        image("named", &"4".repeat(64)).replace("airflow-dbt-dental:", "kept-by-me:"),
     ]
     .join(",");
     let container = running(&["x"]).replace("sha256:1", "sha256:used");
@@ -390,7 +392,7 @@ fn prune_removes_only_what_neither_this_tree_nor_a_container_uses() {
     let stock = bench
         .stock()
         .replacen(inspect, &format!("{inspect} {by_id}\n"), 1);
-    let ids = "'image ls') printf 'sha256:%s\\n' current old older used old ;;";
+    let ids = "'image ls') printf 'sha256:%s\\n' current old older used named old ;;";
     bench.docker("one", BUILTIN, &format!("{ids}\n{stock}\n{container}"));
     bench.forget();
     let remove = "docker image rm --force sha256:old sha256:older";

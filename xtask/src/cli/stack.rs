@@ -194,4 +194,7 @@ pub(crate) struct Shell {
     /// The service
     #[arg(default_value = "airflow-scheduler", value_parser = SERVICES)]
     pub(crate) service: String,
+    /// Run this and return, instead of opening a prompt
+    #[arg(short, long)]
+    pub(crate) command: Option<String>,
 }

@@ -19,6 +19,9 @@ use crate::exec::LastWord;
 /// Lines of a failed task's log that are shown.
 const LOG_LINES: usize = 25;
 
+/// The task that may be done again at any hour, in the run that it failed in.
+const READS_NO_SOURCE: &str = "dbt_build";
+
 /// The command that comes back to a run that goes on.
 fn follow_command(place: &Place) -> String {
     format!("{} --follow", place.command("nightly"))
@@ -57,6 +60,9 @@ pub(crate) fn run(context: &Context, args: &cli::Nightly) -> Result<ExitCode> {
     }
     if outcome.is_success() {
         context.term.done(&format!("{run} ended in success"));
+        if let Some(said) = status::etl_of(&stack).as_ref().and_then(status::loaded) {
+            context.term.say(&format!("  {said}"));
+        }
         return Ok(ExitCode::SUCCESS);
     }
     show_failure(context, &api, dag, &outcome);
@@ -221,6 +227,13 @@ fn show_failure(context: &Context, api: &Api, dag: &str, outcome: &Outcome) {
         }
     }
     term.say("hint: airflow/NIGHTLY_RUN.md says what each failing task means and what mends it");
+    if id == READS_NO_SOURCE {
+        let (airflow, nightly) = (api.place().command("airflow"), follow_command(api.place()));
+        term.say(&format!(
+            "      marts are those of the night before; once it is mended, by day too:\n      \
+             {airflow} -- tasks clear {dag} -t '^{id}$' --only-failed --yes && {nightly}"
+        ));
+    }
 }
 
 fn as_json(outcome: &Outcome) -> serde_json::Value {

@@ -29,7 +29,7 @@ pub(crate) fn run(context: &Context, args: &cli::DryRun) -> Result<()> {
     images.sort_by(|a, b| a.id.cmp(&b.id));
     images.dedup_by(|a, b| a.id == b.id);
     let kept = kept(context, &engine, &deploy, &facts)?;
-    let old = image::prunable(&images, &kept, &engine.images_in_use()?);
+    let old = image::prunable(&images, &deploy.image.name, &kept, &engine.images_in_use()?);
     if old.is_empty() {
         context.term.done("no images of earlier builds");
         return Ok(());

@@ -11,7 +11,11 @@ use crate::context::Context;
 
 pub(crate) fn run(context: &Context, args: &cli::Shell) -> Result<ExitCode> {
     let stack = Running::of(context, args.at.host.as_deref())?;
-    let terminal = pass_on::on_terminal();
-    let step = stack.exec("open a shell", &args.service, terminal, &["bash"])?;
+    let (terminal, shell) = match &args.command {
+        // What it prints may be a file of any kind: a terminal would change its lines.
+        Some(command) => (false, vec!["bash", "-c", command]),
+        None => (pass_on::on_terminal(), vec!["bash"]),
+    };
+    let step = stack.exec("open a shell", &args.service, terminal, &shell)?;
     Ok(exit_code(stack.machine().hand_over(&step)?))
 }

@@ -7,6 +7,7 @@ use anyhow::Result;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::running::Running;
 use super::{host, phases, print, print_json};
 use crate::airflow::{Api, DagRun, Essence, Truth, first_failed_of};
 use crate::cli;
@@ -213,6 +214,30 @@ fn etl(context: &Context, stack: &Stack<'_>) -> Option<Value> {
         .limit(ANSWER);
     let captured = context.machine.capture(&step).ok()?;
     serde_json::from_str(&captured.stdout).ok()
+}
+
+/// The same of any stack.
+pub(super) fn etl_of(stack: &Running<'_>) -> Option<Value> {
+    let command = ["python", "-m", "etl_pipeline", "status", "--json"];
+    let step = stack
+        .exec(
+            "ask the ETL for its status",
+            "airflow-scheduler",
+            false,
+            &command,
+        )
+        .ok()?
+        .limit(ANSWER);
+    let captured = stack.machine().capture(&step).ok()?;
+    serde_json::from_str(&captured.stdout).ok()
+}
+
+/// What the last load changed and what there is since, in one line.
+pub(super) fn loaded(etl: &Value) -> Option<String> {
+    let changed = etl["last_run"]["rows_written"].as_u64()?;
+    let tables = etl["tables"].as_array()?;
+    let rows = row_count(tables);
+    Some(format!("{} rows changed; {rows}", thousands(changed)))
 }
 
 fn table(status: &Status) -> String {

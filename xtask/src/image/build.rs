@@ -245,9 +245,11 @@ pub(crate) fn manifest_of(image: &Image) -> Option<Manifest> {
 }
 
 /// Images that neither this tree nor a container uses: none of their names is
-/// in `kept`, their id not in `used`.
+/// in `kept`, their id not in `used`. What somebody has named otherwise than after
+/// `ours` is theirs.
 pub(crate) fn prunable<'i>(
     images: &'i [Image],
+    ours: &str,
     kept: &[String],
     used: &[String],
 ) -> Vec<&'i Image> {
@@ -255,6 +257,7 @@ pub(crate) fn prunable<'i>(
         .iter()
         .filter(|image| !image.repo_tags.iter().any(|tag| kept.contains(tag)))
         .filter(|image| !used.contains(&image.id))
+        .filter(|image| image.repo_tags.iter().all(|tag| tag.contains(ours)))
         .collect()
 }
 
