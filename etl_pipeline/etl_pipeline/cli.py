@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -223,7 +224,7 @@ def _schema_history(settings: Settings, args: argparse.Namespace) -> int:
 
 
 def _plan_text(plans: Sequence[TablePlan]) -> str:
-    rows = [("table", "action", "rows (estimate)", "reason")]
+    rows = [("table", "action", "rows there", "reason")]
     rows += [
         (p.table.name, p.action, f"{p.table.estimated_rows:,}", p.reason)
         for p in plans
@@ -233,6 +234,12 @@ def _plan_text(plans: Sequence[TablePlan]) -> str:
     for p in plans:
         if p.action == "blocked":
             lines += [f"blocked: {p.reason}", *([f"hint: {p.hint}"] if p.hint else [])]
+    actions = Counter(p.action for p in plans)
+    told = ", ".join(f"{count} {action}" for action, count in actions.most_common())
+    some = "; of these incremental and buckets read what moved alone"
+    lines.append(
+        f"{len(plans)} tables: {told}{some if actions.keys() & {'incremental', 'buckets'} else ''}"
+    )
     return "\n".join(lines)
 
 

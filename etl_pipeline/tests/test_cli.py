@@ -25,9 +25,10 @@ def test_plan_text(small: Databases) -> None:
     done = small.cli("plan")
     assert done.returncode == 0
     assert done.stdout == (
-        "table       action    rows (estimate)  reason\n"
-        "definition  full                    2  first load\n"
-        "tmpimages   excluded                0  conversion leftover\n"
+        "table       action    rows there  reason\n"
+        "definition  full               2  first load\n"
+        "tmpimages   excluded           0  conversion leftover\n"
+        "2 tables: 1 full, 1 excluded\n"
     )
     assert done.stderr == ""
 
