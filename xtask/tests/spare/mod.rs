@@ -88,6 +88,14 @@ impl Spare {
         fs::write(spare.tree().join(".env.spare"), env).unwrap();
         spare.set("COMPOSE_PROJECT_NAME", "dental-there");
         spare.set("DEMO_SCALE", "0.05");
+        // `env` looks for ports that are free here, where somebody's own stack may run.
+        for (name, port) in [
+            ("AIRFLOW_WEBSERVER_PORT", "8080"),
+            ("POSTGRES_HOST_PORT", "5432"),
+            ("MYSQL_HOST_PORT", "3306"),
+        ] {
+            spare.set(name, port);
+        }
         spare
     }
 
