@@ -332,10 +332,10 @@ fn names_the_way_to_before_a_migration(spare: &Spare, first: &str, copy: &str) {
         assert_eq!(refused.status, Some(2));
         assert!(refused.stderr.contains(&why), "{}", refused.stderr);
     }
-    let file = "/srv/dental/code/current/airflow/README.md";
+    let file = "/srv/dental/code/current/airflow/dags/etl_pipeline_dag.py";
     sh(
         spare,
-        &format!("cp {file} /tmp/kept && chmod u+w {file} && echo more >>{file}"),
+        &format!("cp {file} /tmp/kept && chmod u+w {file} && echo '# more' >>{file}"),
     );
     let refused = spare.xtask(&["env", "push", "--host", "spare"]);
     assert_eq!(refused.status, Some(2));

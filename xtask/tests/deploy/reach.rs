@@ -389,7 +389,7 @@ fn has_another_password(spare: &Spare, rds: &Elsewhere) {
         ),
         (
             &["env", "rotate", "--host", "spare", "AIRFLOW_DB_PASSWORD"],
-            "AIRFLOW_DB_PASSWORD is no secret that is made here\n",
+            "the metadata database is on another server, which has no way back to before\n",
         ),
     ] {
         let refused = spare.xtask(args);

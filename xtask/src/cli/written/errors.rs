@@ -40,7 +40,6 @@ const UNSEEN: [(&str, &[&str]); 6] = [
             "xtask/src/commands/host/bring.rs: failed to build {image} on {}: its docker has no BuildKit",
             "xtask/src/commands/host/env.rs: the last deploy did not come to its end",
             "xtask/src/commands/host/restore.rs: the copy holds no schema of Airflow's",
-            "xtask/src/commands/host/rotate.rs: the metadata database is on another server, which has no way back to before",
             "xtask/src/release/copies.rs: Postgres does not run on the host",
         ],
     ),
