@@ -147,8 +147,13 @@ def verify(settings: Settings, *, run_id: str, progress: Progress | None = None)
             name = item.table.name
             progress.begin(name)
             altered = item.new_columns or item.widened or item.removed
-            if name not in raw or altered or item.action == "blocked":
+            if name not in raw:
                 checks.append(verifying.TableCheck(name, "missing", 0, 0))
+                progress.done(name)
+                continue
+            if altered or item.action == "blocked":
+                why = item.reason if item.action == "blocked" else "its columns are others now"
+                checks.append(verifying.TableCheck(name, "uncompared", 0, 0, (why,)))
                 progress.done(name)
                 continue
             state, mark = known.states.get(name), known.watermarks.get(name)

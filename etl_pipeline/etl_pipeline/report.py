@@ -200,12 +200,12 @@ def read_status(target: Target) -> Status:
             where verified_at is not null order by verified_at desc limit 1
         ),
 
-        -- A missing table was not counted, whatever stands there.
+        -- These were not counted, whatever stands there.
         counts as (
             select v.verified_at, c ->> 'table' as table_name, (c ->> 'raw_rows')::bigint as rows
             from verified as v
             cross join jsonb_array_elements(v.verification -> 'checks') as c
-            where c ->> 'outcome' <> 'missing'
+            where c ->> 'outcome' not in ('missing', 'uncompared')
         )
 
         select

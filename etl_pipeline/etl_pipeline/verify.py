@@ -48,7 +48,8 @@ class TableCheck:
 
     Attributes:
         outcome: match | unchanged (proved before, and neither side was written since) | changed
-            (the source moved on after the load) | differs | missing (no raw table yet).
+            (the source moved on after the load) | differs | missing (no raw table yet) | uncompared
+            (its columns are not those of raw; nothing was counted).
         differences: in words: rows that lack or are too many, and each column that differs.
         examples: a few of the values that differ.
     """
@@ -101,6 +102,12 @@ class Verification:
         told = [c for c in self.checks if c.outcome not in ("match", "unchanged")]
         lines = []
         for c in told:
+            if c.outcome == "missing":
+                lines.append(f"{c.table}: not in raw yet")
+                continue
+            if c.outcome == "uncompared":
+                lines.append(f"{c.table}: not compared: {', '.join(c.differences)}")
+                continue
             line = (
                 f"{c.table}: {c.outcome}, {c.source_rows} rows at the source, {c.raw_rows} in raw"
             )

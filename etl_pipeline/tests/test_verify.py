@@ -140,6 +140,15 @@ def test_a_source_that_moved_on_is_no_fault(loaded: Databases) -> None:
     assert pipeline.verify(loaded.settings, run_id="r1").ok
 
 
+def test_a_blocked_table_is_not_said_to_be_empty(loaded: Databases) -> None:
+    loaded.on_source("ALTER TABLE visit DROP COLUMN Fee")
+    done = loaded.cli("verify")
+    assert done.returncode == 1
+    told = next(line for line in done.stdout.splitlines() if line.startswith("visit: "))
+    assert told.startswith("visit: not compared: ")
+    assert "Fee" in told
+
+
 def test_a_table_that_was_never_loaded_is_missing(loaded: Databases) -> None:
     loaded.on_source("CREATE TABLE fresh (id int PRIMARY KEY)")
     assert outcome(loaded)["fresh"][0] == "missing"
@@ -214,9 +223,9 @@ def test_a_verification_counts_what_a_person_did_to_raw_and_the_next_load_again(
     assert counted(twenty) == {"visit": 20, "label": 2, "all": 22}
 
 
-def test_a_missing_table_was_not_counted_by_the_verification(twenty: Databases) -> None:
+def test_an_altered_table_was_not_counted_by_the_verification(twenty: Databases) -> None:
     twenty.on_source("ALTER TABLE visit ADD COLUMN IsMirrored tinyint NOT NULL DEFAULT 1")
-    assert outcome(twenty)["visit"][0] == "missing"
+    assert outcome(twenty)["visit"] == ("uncompared", ("its columns are others now",))
     assert counted(twenty) == {"visit": 20, "label": 2, "all": 22}
 
 

@@ -271,7 +271,10 @@ fn table(status: &Status) -> String {
         ));
     }
     match (&status.airflow, &status.airflow_error) {
-        (Some(truth), _) => lines.extend(airflow_lines(truth)),
+        (Some(truth), _) => {
+            let dead = status.down.contains(&"airflow-scheduler");
+            lines.extend(airflow_lines(truth, dead));
+        }
         (None, Some(error)) => lines.push(format!("airflow   {error}")),
         (None, None) => {}
     }
@@ -308,17 +311,18 @@ fn last_run_lines(run: &Run) -> Vec<String> {
     lines
 }
 
-fn airflow_lines(truth: &Truth) -> Vec<String> {
+/// A scheduler that is `dead` is healthy to the webserver until its heartbeat is old.
+fn airflow_lines(truth: &Truth, dead: bool) -> Vec<String> {
     let heartbeat = truth
         .heartbeat
         .as_deref()
         .map_or("never".to_owned(), central);
-    let scheduler = if truth.scheduler {
-        "healthy"
-    } else {
-        "not healthy"
+    let scheduler = match (dead, truth.scheduler) {
+        (true, _) => "down, its last",
+        (false, true) => "healthy,",
+        (false, false) => "not healthy,",
     };
-    let mut lines = vec![format!("scheduler {scheduler}, heartbeat {heartbeat}")];
+    let mut lines = vec![format!("scheduler {scheduler} heartbeat {heartbeat}")];
     let mut dags = truth.dags.join(", ");
     if !truth.paused.is_empty() {
         dags.push_str(&format!("  (paused: {})", truth.paused.join(", ")));

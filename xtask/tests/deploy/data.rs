@@ -337,8 +337,11 @@ fn names_the_way_to_before_a_migration(spare: &Spare, first: &str, copy: &str) {
         spare,
         &format!("cp {file} /tmp/kept && chmod u+w {file} && echo '# more' >>{file}"),
     );
+    let schedule = spare.setting("ETL_PIPELINE_SCHEDULE");
+    spare.set("ETL_PIPELINE_SCHEDULE", "'45 21 * * *'");
     let refused = spare.xtask(&["env", "push", "--host", "spare"]);
-    assert_eq!(refused.status, Some(2));
+    spare.set("ETL_PIPELINE_SCHEDULE", &schedule);
+    assert_eq!(refused.status, Some(2), "{}", refused.stderr);
     let changed = format!("the files of {serving} are not what they were when it was shipped\n");
     assert!(refused.stderr.contains(&changed), "{}", refused.stderr);
     sh(spare, &format!("cat /tmp/kept >{file}"));
