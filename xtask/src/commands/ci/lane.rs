@@ -130,7 +130,10 @@ impl Lane {
     fn piece(&mut self, context: &Context, part: &Part, image: Option<&TestImage>) {
         let term = &context.term;
         let started = Instant::now();
-        let (said, passed) = match part.block(context, image) {
+        let shown = part
+            .step(context, image)
+            .and_then(|step| context.machine.block(&step));
+        let (said, passed) = match shown {
             Ok((said, result)) => match result {
                 Ok(()) => (said, true),
                 Err(failure) => (said + &show(&failure.into()).text, false),

@@ -1,9 +1,9 @@
 //! `ci`: everything that a change has to pass, the same here and in CI. Parts go on
 //! after a failure, so that one run tells everything.
 //!
-//! Two lanes run side by side: what looks at files, with the DAG tests behind it, and what
-//! runs databases, stacks and hosts. A part of the first shows what it said when it has
-//! ended, in one piece; the second speaks as it goes.
+//! Two lanes run side by side: what looks at files, and what runs databases, stacks and
+//! hosts. A part of the first shows what it said when it has ended, in one piece; the
+//! second speaks as it goes.
 
 mod github;
 mod lane;

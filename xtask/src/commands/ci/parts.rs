@@ -59,9 +59,8 @@ const fn part(what: &'static str, usual: u64, work: Work) -> Part {
     Part { what, usual, work }
 }
 
-/// What looks at files, and one that has databases of its own and waits for Airflow's
-/// processes most of its time: it goes on beside [`STACKS`].
-pub(super) const CHECKS: [Part; 14] = [
+/// What looks at files and disturbs nobody: it goes on beside [`STACKS`].
+pub(super) const CHECKS: [Part; 13] = [
     part(
         "format (rustfmt)",
         2,
@@ -140,16 +139,11 @@ pub(super) const CHECKS: [Part; 14] = [
         90,
         Work::Xtask(&["build", "--verify"], true),
     ),
-    part(
-        "DAG and bootstrap tests (Airflow)",
-        280,
-        Work::BesideDatabases(&["pytest", "-q", "-p", "no:cacheprovider", "airflow/tests"]),
-    ),
 ];
 
 /// What runs databases, stacks and hosts. What has the last word on a stack comes
 /// first, for --within may leave out the rest.
-pub(super) const STACKS: [Part; 12] = [
+pub(super) const STACKS: [Part; 13] = [
     part(
         "ETL tests (MariaDB, Postgres)",
         250,
@@ -162,8 +156,13 @@ pub(super) const STACKS: [Part; 12] = [
         ]),
     ),
     part(
+        "DAG and bootstrap tests (Airflow)",
+        280,
+        Work::BesideDatabases(&["pytest", "-q", "-p", "no:cacheprovider", "airflow/tests"]),
+    ),
+    part(
         "one night, end to end",
-        340,
+        450,
         Work::OnContainers("night", ""),
     ),
     part(
@@ -236,22 +235,8 @@ impl Part {
         context.machine.show(&step)
     }
 
-    /// Runs it without a word; what it says, in one piece, and whether it passed.
-    pub(super) fn block(
-        &self,
-        context: &Context,
-        image: Option<&TestImage>,
-    ) -> Result<(String, Result<(), Failure>)> {
-        if let Work::BesideDatabases(command) = self.work {
-            let databases = Throwaway::start(context, Purpose::Tests)?;
-            let step = databases.join(context, there(image)?, self.what, command);
-            return context.machine.block(&step);
-        }
-        context.machine.block(&self.step(context, image)?)
-    }
-
     /// The command of a part that is nothing more.
-    fn step(&self, context: &Context, image: Option<&TestImage>) -> Result<Step> {
+    pub(super) fn step(&self, context: &Context, image: Option<&TestImage>) -> Result<Step> {
         let sh = context.machine.sh();
         let what = format!("pass {}", self.what);
         let command = match self.work {
