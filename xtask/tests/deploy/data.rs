@@ -457,6 +457,9 @@ fn is_written_down(spare: &Spare) {
             "backup done",
             "restore reverted",
             "restore done",
+            // By the runbook.
+            "backup done",
+            "restore done",
             "restart done",
             "rotate done",
             "destroy done",
