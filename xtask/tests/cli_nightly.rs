@@ -291,6 +291,9 @@ fn status_tells_where_the_last_run_failed() {
                     load failed first: LoadError: no route\n          \
                     all it said: cargo xtask logs --task; airflow/NIGHTLY_RUN.md says what mends it\n";
     assert!(status.stdout.ends_with(expected), "{}", status.stdout);
+    // The webserver believes a heartbeat for a while; no container runs a scheduler here.
+    let dead = "scheduler down, its last heartbeat never\n";
+    assert!(status.stdout.contains(dead), "{}", status.stdout);
     let failed_task = |bench: &Bench| {
         let json = bench.run(&["status", "--json"]);
         let told: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();

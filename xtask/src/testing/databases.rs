@@ -42,13 +42,11 @@ impl<'a> Throwaway<'a> {
     pub(crate) fn start(context: &'a Context, purpose: Purpose) -> Result<Self> {
         let deploy = context.deploy()?;
         let engine = context.engine()?;
-        let mut random = [0; 14];
+        let mut random = [0; 12];
         getrandom::fill(&mut random)
             .map_err(|error| anyhow::anyhow!("failed to read random bytes: {error}"))?;
         let (docker, sh) = (engine.docker().clone(), context.machine.sh());
-        // Another lane of this process may have two of its own.
-        let own = HEXLOWER.encode(&random[..2]);
-        let name = format!("dental-test-{}-{own}", std::process::id());
+        let name = format!("dental-test-{}", std::process::id());
         let containers = ["client", "postgres", "mysql"].map(|one| format!("{name}-{one}"));
         let removed = context.machine.at_end(vec![
             Step::new(
@@ -64,7 +62,7 @@ impl<'a> Throwaway<'a> {
             machine: &context.machine,
             docker,
             name,
-            password: HEXLOWER.encode(&random[2..]),
+            password: HEXLOWER.encode(&random),
             _removed: removed,
         };
         context.machine.keep_secret([servers.password.as_str()]);

@@ -28,7 +28,20 @@ pub(crate) fn first_hour(stack: &Stack) {
         let ran = block.ok(stack.root(), &[]);
         // A query that a page shows has something to show.
         assert!(!ran.stdout.contains("(0 rows)"), "{}", block.text);
+        if block.text.contains("logs --task\n") {
+            // The red night has made its figures, ten times what they are, and nobody reads them.
+            let made = "select bool_and(made.gross_production = 10 * read.gross_production) \
+                        from marts.mart_daily_production as read \
+                        join marts_unpublished.mart_daily_production as made using (date_day)";
+            assert_eq!(stack.query("analytics", made), "t");
+            let given = "grant select on marts.mart_ar_aging to public";
+            stack.ok(&["sql", "analytics", "--command", given]);
+        }
     }
+    // What the mended night has put in its place may be read by whoever might before.
+    let kept = "select relacl::text like '%,=r/%' from pg_class \
+                where oid = 'marts.mart_ar_aging'::regclass";
+    assert_eq!(stack.query("analytics", kept), "t");
 }
 
 /// Docker's own commands, on the data that is there: the image, and images of databases by
