@@ -10,7 +10,8 @@ fails: `notify` believes a state only together with it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -34,6 +35,7 @@ from airflow.utils.types import DagRunType
 from airflow.utils.xcom import XCOM_RETURN_KEY
 
 from etl_pipeline import commands, dbt, notification, pipeline, progress, window
+from etl_pipeline.errors import Refused, SettingsError
 from etl_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -136,19 +138,20 @@ def _override_by(context: Context, warn: Callable[..., None]) -> str | None:
 
 
 def validate(**context: Any) -> dict[str, Any]:  # noqa: ANN401 - Airflow passes its context as keywords
-    """Check both databases before anything is read. Raises what the package raises."""
+    """Check both databases before anything is read; an error fails the task."""
     _allowed_by_guard(context)
-    result = pipeline.validate(_settings())
+    with _no_retry():
+        result = pipeline.check(_settings())
     for finding in result.findings:
         context["ti"].log.info("%s: %s", finding.level, finding.message)
-    return _leave(context, result, ok=result.ok, failure="a check failed")
+    return _leave(context, result, ok=result.ok, failure=result.error, lasting=result.lasting)
 
 
 def extract_load(**context: Any) -> dict[str, Any]:  # noqa: ANN401
     """Load every table; fail when one of them failed, after all had their turn."""
     ti = context["ti"]
     guard = _allowed_by_guard(context)
-    with progress.logged(ti.log.info) as told:
+    with progress.logged(ti.log.info) as told, _no_retry():
         result = pipeline.run(
             _settings(),
             run_id=context["run_id"],
@@ -158,7 +161,7 @@ def extract_load(**context: Any) -> dict[str, Any]:  # noqa: ANN401
             log=ti.log.info,
             progress=told,
         )
-    return _leave(context, result, ok=result.ok, failure="not every table was loaded")
+    return _leave(context, result, ok=result.ok, failure=result.error, lasting=result.lasting)
 
 
 def _end_of_window(guard: Mapping[str, Any]) -> datetime | None:
@@ -244,14 +247,31 @@ def _allowed_by_guard(context: Mapping[str, Any]) -> dict[str, Any]:
     return decision
 
 
+@contextmanager
+def _no_retry() -> Iterator[None]:
+    """What stays as it is until a person has mended it fails for good."""
+    try:
+        yield
+    except (Refused, SettingsError) as error:
+        raise AirflowFailException(str(error)) from None
+
+
 def _leave(
-    context: Mapping[str, Any], result: HasDict, *, ok: bool, failure: str = "the result is not ok"
+    context: Mapping[str, Any],
+    result: HasDict,
+    *,
+    ok: bool,
+    failure: object = None,
+    lasting: bool = False,
 ) -> dict[str, Any]:
-    """Leave `result` as the task's evidence, and raise when it is not ok."""
+    """Leave `result` as the task's evidence, and raise when it is not ok: without another try where
+    the failure is lasting.
+    """
     evidence = {"ok": ok, "result": result.to_dict()}
     if not ok:
         context["ti"].xcom_push(XCOM_RETURN_KEY, evidence)
-        raise AirflowException(failure)
+        kind = AirflowFailException if lasting else AirflowException
+        raise kind(str(failure or "the result is not ok"))
     return evidence
 
 

@@ -33,6 +33,7 @@ class Outcome:
 
     ok: bool = True
     error: str | None = None
+    lasting: bool = False
     select: tuple[str, ...] = ()
     findings: tuple[Any, ...] = ()
     checks: tuple[Any, ...] = ("one",)
@@ -99,7 +100,8 @@ def package(dag: DAG, monkeypatch: pytest.MonkeyPatch) -> Package:
     import etl_pipeline_tasks as tasks
 
     package = Package()
-    for name in ("validate", "verify", "report"):
+    monkeypatch.setattr(tasks.pipeline, "check", package.function("validate"))
+    for name in ("verify", "report"):
         monkeypatch.setattr(tasks.pipeline, name, package.function(name))
     monkeypatch.setattr(tasks.pipeline, "run", package.function("extract_load"))
     monkeypatch.setattr(tasks.dbt, "run_dbt", package.function("dbt_build"))
@@ -271,6 +273,29 @@ def test_the_load_is_tried_again_once_and_may_then_be_green(dag: DAG, package: P
     assert run.state == "success"
 
 
+@pytest.mark.parametrize("task", ["validate", "extract_load"])
+def test_what_a_person_has_to_mend_is_not_tried_again(
+    dag: DAG, package: Package, task: str
+) -> None:
+    from etl_pipeline.errors import ConnectionFailed, Refused
+
+    def refused() -> Outcome:
+        raise Refused("no such account")
+
+    def unreachable() -> Outcome:
+        raise ConnectionFailed("no answer in time")
+
+    lasting = Outcome(ok=False, lasting=True)
+    tries = dag.get_task(task).retries + 1
+    assert tries > 1
+    for fault, calls in ((refused, 1), (lambda: lasting, 1), (unreachable, tries), (not_ok, tries)):
+        package.calls.clear()
+        package.faults[task] = fault
+        run = start(dag)
+        assert drive(dag, run)[task] == "failed"
+        assert package.calls.count(task) == calls, fault
+
+
 def test_settings_that_are_missing(
     dag: DAG, package: Package, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,6 +303,7 @@ def test_settings_that_are_missing(
     run = start(dag)
     states = drive(dag, run)
     assert states["validate"] == "failed"
+    assert run.get_task_instance("validate")._try_number == 1, "they are missing again"
     assert states["report"] == "skipped", "nothing was loaded"
     assert run.state == "failed"
 

@@ -38,7 +38,7 @@ BED = Path(os.environ["TEST_BED"])
 
 
 class Done:
-    ok, error, findings, checks = True, None, (), ("one",)
+    ok, error, lasting, findings, checks = True, None, False, (), ("one",)
 
     def to_dict(self):
         return {"tables": []}
@@ -54,7 +54,7 @@ def now():
 
 window.now = now
 dbt.find_dbt = lambda: os.environ["TEST_DBT"]
-pipeline.validate = pipeline.run = pipeline.verify = pipeline.report = lambda *a, **k: Done()
+pipeline.check = pipeline.run = pipeline.verify = pipeline.report = lambda *a, **k: Done()
 '''
 
 FAKE_DBT = """#!{python}

@@ -12,7 +12,7 @@ import pymysql
 
 from etl_pipeline import overrides
 from etl_pipeline.catalog import Table
-from etl_pipeline.errors import PipelineError, describe
+from etl_pipeline.errors import PipelineError, Refused, describe
 from etl_pipeline.settings import Settings
 from etl_pipeline.source import Source
 from etl_pipeline.target import Target
@@ -20,11 +20,17 @@ from etl_pipeline.target import Target
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was checked; `level` is ok, warning or error."""
+    """One thing that was checked.
+
+    Attributes:
+        level: ok, warning or error.
+        lasting: for an error, whether a person has to mend it: another try ends the same.
+    """
 
     level: str
     message: str
     hint: str = ""
+    lasting: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,13 +45,25 @@ class Validation:
     def ok(self) -> bool:
         return all(f.level != "error" for f in self.findings)
 
+    @property
+    def lasting(self) -> bool:
+        """Whether one of its errors is there until a person has mended it."""
+        return any(f.level == "error" and f.lasting for f in self.findings)
+
+    @property
+    def error(self) -> PipelineError | None:
+        """Every finding that is an error, as one."""
+        errors = [f for f in self.findings if f.level == "error"]
+        if not errors:
+            return None
+        return PipelineError(
+            "; ".join(f.message for f in errors), "; ".join(f.hint for f in errors if f.hint)
+        )
+
     def required(self) -> Validation:
         """Itself. Raises PipelineError with every finding that is an error."""
-        errors = [f for f in self.findings if f.level == "error"]
-        if errors:
-            raise PipelineError(
-                "; ".join(f.message for f in errors), "; ".join(f.hint for f in errors if f.hint)
-            )
+        if self.error is not None:
+            raise self.error
         return self
 
     def to_dict(self) -> dict[str, Any]:
@@ -89,15 +107,6 @@ def check_analytics(settings: Settings, *, schemas: Sequence[str] = ()) -> Valid
         return Validation((_finding(error),))
 
 
-def validate(settings: Settings) -> Validation:
-    """`check`, for a caller that wants to stop.
-
-    Raises:
-        PipelineError: with every finding that is an error.
-    """
-    return check(settings).required()
-
-
 def _read_only(privileges: tuple[str, ...], settings: Settings) -> Finding:
     if not privileges:
         return Finding("ok", "source: the account can only read")
@@ -106,6 +115,7 @@ def _read_only(privileges: tuple[str, ...], settings: Settings) -> Finding:
         level,
         f"source: the account {settings.source.user} may write ({', '.join(privileges)})",
         f"use an account with only: grant select on {settings.source.database}.* to …",
+        lasting=True,
     )
 
 
@@ -113,7 +123,7 @@ def _overrides(settings: Settings, tables: Sequence[Table]) -> list[Finding]:
     try:
         read = overrides.read(settings.overrides)
     except PipelineError as error:
-        return [_finding(error)]
+        return [replace(_finding(error), lasting=True)]
     found = [
         Finding("warning", f"{table.mistake}", f"{overrides.HINT}; until then it is not loaded")
         for table in read.applied(tables)
@@ -139,6 +149,7 @@ def _no_select(tables: Sequence[str], settings: Settings) -> Finding:
         f"source: {source.user} cannot read {', '.join(tables)} of {source.database}",
         f"grant select on {source.database}.* to that account; where the tables are not there,"
         " it is another database or an older OpenDental",
+        lasting=True,
     )
 
 
@@ -163,9 +174,10 @@ def _writable(target: Target, settings: Settings, more: Sequence[str]) -> Findin
         f" {', '.join(row[0] for row in refused)}",
         f"grant create on database {analytics.database} to {analytics.user};"
         " a schema that is there has to be its own",
+        lasting=True,
     )
 
 
 def _finding(error: BaseException) -> Finding:
     safe = describe(error)
-    return Finding("error", safe.message, safe.hint)
+    return Finding("error", safe.message, safe.hint, lasting=isinstance(safe, Refused))

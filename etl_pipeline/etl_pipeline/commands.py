@@ -1,7 +1,7 @@
 """How a person types the commands that hints name.
 
 Bare, they are Python modules. What a person types instead where they run inside something else, the
-installation says: DBT_COMMAND, ETL_COMMAND, NIGHTLY_COMMAND.
+installation says: DBT_COMMAND, ETL_COMMAND, NIGHTLY_COMMAND, SQL_COMMAND.
 """
 
 from __future__ import annotations
@@ -27,3 +27,8 @@ def dbt(arguments: str = "") -> str:
 def nightly(arguments: str = "") -> str:
     """A run over all tables, as the nights have it: `nightly("--full")`."""
     return typed("NIGHTLY_COMMAND", "python -m etl_pipeline run", arguments)
+
+
+def sql(statements: str) -> str:
+    """Statements for the analytics database, which hold no apostrophe: `sql("drop view v;")`."""
+    return typed("SQL_COMMAND", "psql", f"-c '{statements}'")

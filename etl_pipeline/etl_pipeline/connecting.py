@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psycopg2
 
-from etl_pipeline.errors import ConnectionFailed
+from etl_pipeline.errors import ConnectionFailed, Refused
 from etl_pipeline.settings import AnalyticsSettings, SourceSettings
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -25,7 +25,7 @@ def explain_source(error: Exception, settings: SourceSettings) -> ConnectionFail
     if isinstance(error, ConnectionFailed):
         return error
     if isinstance(error, RuntimeError):
-        return ConnectionFailed(
+        return Refused(
             f"{what}: the account's sha2 authentication needs the package cryptography",
             "install it, or alter the account to mysql_native_password",
         )
@@ -35,13 +35,13 @@ def explain_source(error: Exception, settings: SourceSettings) -> ConnectionFail
             "check OPENDENTAL_SOURCE_SSL_MODE and OPENDENTAL_SOURCE_SSL_CA",
         )
     if code == 1045:
-        return ConnectionFailed(
+        return Refused(
             f"{what}: the server refused the user or its password",
             "check OPENDENTAL_SOURCE_USER and OPENDENTAL_SOURCE_PASSWORD; an account is bound to"
             " the host it may come from (user@'%')",
         )
     if code in (1044, 1049):
-        return ConnectionFailed(
+        return Refused(
             f"{what}: database {settings.database} does not exist or may not be read",
             f"check OPENDENTAL_SOURCE_DB, or grant select on {settings.database}.* to the account",
         )
@@ -64,17 +64,17 @@ def explain_analytics(
     what = f"connecting to the analytics database {settings.user}@{settings.host}:{settings.port}"
     text = str(error)
     if "password authentication failed" in text or "no password supplied" in text:
-        return ConnectionFailed(
+        return Refused(
             f"{what}: the server refused the user or its password",
             "check POSTGRES_ANALYTICS_USER and POSTGRES_ANALYTICS_PASSWORD",
         )
     if "does not exist" in text:
-        return ConnectionFailed(
+        return Refused(
             f"{what}: database {settings.database} or the role does not exist",
             "check POSTGRES_ANALYTICS_DB and POSTGRES_ANALYTICS_USER",
         )
     if "no pg_hba.conf entry" in text:
-        return ConnectionFailed(
+        return Refused(
             f"{what}: the server does not accept this host, user or lack of TLS",
             "add a line to its pg_hba.conf, or set POSTGRES_ANALYTICS_SSLMODE=require",
         )

@@ -47,7 +47,7 @@ class DbtResult:
     Attributes:
         seconds: wall time.
         models, tests: nodes counted by dbt's own status.
-        failed: unique ids.
+        failed, warned: unique ids.
         select: what `dbt build --select` takes to build again what failed.
         error: what failed and why, a line for each node, then how dbt ended; None when ok.
     """
@@ -59,12 +59,14 @@ class DbtResult:
     models: Mapping[str, int]
     tests: Mapping[str, int]
     failed: tuple[str, ...]
+    warned: tuple[str, ...]
     select: tuple[str, ...]
     error: str | None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON types."""
-        return {**asdict(self), "failed": list(self.failed), "select": list(self.select)}
+        lists = {name: list(getattr(self, name)) for name in ("failed", "warned", "select")}
+        return {**asdict(self), **lists}
 
 
 def read_results(path: Path, *, token: str) -> dict[str, Any] | None:
@@ -94,11 +96,14 @@ def summarise(
     models: Counter[str] = Counter()
     tests: Counter[str] = Counter()
     failed: list[Failure] = []
+    warned: list[str] = []
     for node in (document or {}).get("results", ()):
         unique_id, status = str(node["unique_id"]), str(node["status"])
         (tests if unique_id.split(".")[0] in ("test", "unit_test") else models)[status] += 1
         if status in _FAILED:
             failed.append(failure(node, manifest))
+        elif status == "warn":
+            warned.append(unique_id)
     if error is None:
         if exit_code != 0:
             error = f"dbt ended with exit code {exit_code}"
@@ -127,6 +132,7 @@ def summarise(
         models=dict(models),
         tests=dict(tests),
         failed=tuple(sorted(node.unique_id for node in failed)),
+        warned=tuple(sorted(warned)),
         select=tuple(dict.fromkeys(one for node in failed for one in node.select)),
         error=error,
     )

@@ -46,6 +46,10 @@ class ConnectionFailed(PipelineError):
     """A database could not be reached or refused us."""
 
 
+class Refused(ConnectionFailed):
+    """A server's answer that another try does not change: it knows no such account or database."""
+
+
 class Busy(PipelineError):
     """Another run holds the lock."""
 

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from etl_pipeline import commands
+from etl_pipeline.plan import TablePlan
 from etl_pipeline.schema import Change
 
 _COMMENTS = re.compile(r"\{#.*?#\}|/\*.*?\*/|--[^\n]*", re.DOTALL)
@@ -64,6 +66,24 @@ class Lineage:
             _inverted({model: _REF.findall(text) for model, text in texts.items()}),
         )
 
+    def readers_of(self, table: str, column: str | None) -> frozenset[str]:
+        """The models that read a table of the source, or the column of it: by its name's word."""
+        models = self.readers.get(table, frozenset())
+        if column is None:
+            return models
+        word = re.compile(rf"(?<!\w){re.escape(column)}(?!\w)")
+        return frozenset(m for m in models if word.search(self.texts[m]))
+
+    def explained(self, plan: TablePlan) -> TablePlan:
+        """`plan` whose hint begins with the models that have to do without the column first."""
+        models = sorted(self.readers_of(plan.table.name, plan.column)) if plan.column else []
+        if not models:
+            return plan
+        build = commands.dbt(f"build --select {' '.join(f'{m}+' for m in models)}")
+        out = f'take "{plan.column}" out of {", ".join(models)}, or put null in its place'
+        first = f"{out}, and `{build}`, then "
+        return replace(plan, hint=first + plan.hint)
+
     def touched(self, changes: Iterable[Change]) -> tuple[Change, ...]:
         """`changes` with the models that each one touches."""
         return tuple(self._touched(change) for change in changes)
@@ -73,11 +93,8 @@ class Lineage:
         table = change.before if renames else change.table
         if change.kind in _UNSEEN or table is None:
             return change
-        models = self.readers.get(table, frozenset())
         column = change.before if change.kind == "column_renamed" else change.column
-        if column is not None:
-            word = re.compile(rf"(?<!\w){re.escape(column)}(?!\w)")
-            models = frozenset(m for m in models if word.search(self.texts[m]))
+        models = self.readers_of(table, column)
         return replace(
             change, models=tuple(sorted(models)), downstream=tuple(sorted(self._below(models)))
         )

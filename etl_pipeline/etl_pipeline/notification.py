@@ -2,7 +2,8 @@
 
 `judge` decides; `compose_message` words what `judge` decided; the run's colour follows the same
 judgement. A message can therefore not say SUCCESS over a run that is red. Text is made of names,
-states, counts and durations only: no error texts, because those may quote values of rows.
+states, counts, durations and the package's own errors: no driver's words, which quote values of
+rows.
 """
 
 from __future__ import annotations
@@ -126,7 +127,9 @@ def compose_message(facts: RunFacts) -> str:
     lines += _ended_lines(facts)
     lines += _guard_lines(facts)
     if judgement.verdict is not Verdict.WAITING:
-        lines += _load_lines(facts) + _verify_lines(facts) + _dbt_lines(facts)
+        lines += (
+            _validate_lines(facts) + _load_lines(facts) + _verify_lines(facts) + _dbt_lines(facts)
+        )
         if judgement.reasons:
             lines.append("not good: " + "; ".join(judgement.reasons))
         if times := _times(facts):
@@ -174,23 +177,28 @@ def _guard_lines(facts: RunFacts) -> list[str]:
     return [line]
 
 
+def _validate_lines(facts: RunFacts) -> list[str]:
+    findings = _detail(facts, "validate").get("findings", ())
+    return [f"validate: {f['message']}" for f in findings if f.get("level") == "error"]
+
+
 def _load_lines(facts: RunFacts) -> list[str]:
     # The report knows all of the run; the load's own result knows only what its last try did.
     detail = _detail(facts, "report") or _detail(facts, "extract_load")
     tables = [t for t in detail.get("tables", ()) if isinstance(t, Mapping)]
     if not tables:
-        return []
-    failed = sorted(str(t.get("table")) for t in tables if t.get("error"))
-    counts = Counter(str(t.get("strategy")) for t in tables)
+        return [f"load: {detail['error']}"] if detail.get("error") else []
+    failed = {str(t.get("table")): str(t["error"]) for t in tables if t.get("error")}
+    counts = Counter(str(t.get("strategy")) for t in tables if not t.get("error"))
     kinds = ", ".join(f"{counts[kind]} {kind}" for kind in sorted(counts))
     rows = sum(int(t.get("rows_written") or 0) for t in tables)
-    line = (
-        f"load: {len(tables) - len(failed)} of {len(tables)} tables"
-        f" ({kinds}), {rows:,} rows written"
-    )
+    line = f"load: {counts.total()} of {len(tables)} tables"
+    line += (f" ({kinds})" if kinds else "") + f", {rows:,} rows written"
     changes = [str(change) for change in detail.get("schema_changes") or ()]
+    reason = failed[min(failed)].partition("; hint: ")[0] if failed else ""
     return [
-        line + (f"; failed: {_names(failed)}" if failed else ""),
+        line + (f"; failed: {_names(sorted(failed))}" if failed else ""),
+        *([reason] if reason else []),
         *([f"schema of the source: {_names(changes)}"] if changes else []),
     ]
 
@@ -214,12 +222,14 @@ def _dbt_lines(facts: RunFacts) -> list[str]:
     if not dbt:
         return []
     models, tests = _counts(dbt.get("models")), _counts(dbt.get("tests"))
-    failed = [str(unique_id).split(".")[2:3] for unique_id in dbt.get("failed", ())]
-    names = sorted(name for parts in failed for name in parts)
     line = (
         f"dbt ({facts.dbt_target}): models {models}; tests {tests}; {duration(dbt.get('seconds'))}"
     )
-    return [line + (f"; failed: {_names(names)}" if names else "")]
+    for how in ("failed", "warned"):
+        parts = [str(unique_id).split(".")[2:3] for unique_id in dbt.get(how, ())]
+        names = sorted(name for part in parts for name in part)
+        line += f"; {how}: {_names(names)}" if names else ""
+    return [line]
 
 
 def _counts(statuses: object) -> str:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from etl_pipeline import overrides, running, schemas, tracking
 from etl_pipeline import plan as planning
 from etl_pipeline import report as reporting
 from etl_pipeline import verify as verifying
-from etl_pipeline.checks import check, check_analytics, check_source, validate
+from etl_pipeline.catalog import Table
+from etl_pipeline.checks import check, check_analytics, check_source
 from etl_pipeline.errors import PipelineError, describe, described
+from etl_pipeline.lineage import Lineage
 from etl_pipeline.plan import TablePlan
 from etl_pipeline.progress import Progress
 from etl_pipeline.report import RunReport, Status
@@ -32,21 +34,36 @@ __all__ = [
     "report",
     "run",
     "status",
-    "validate",
     "verify",
 ]
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run did; a table that failed carries its error."""
+    """What a run did; a table that failed carries its error.
+
+    Attributes:
+        lasting: something failed, and another try tonight ends the same: a person has to mend the
+            tables, or the window is over.
+    """
 
     run_id: str
     tables: tuple[TableResult, ...]
+    lasting: bool = False
 
     @property
     def ok(self) -> bool:
         return all(t.ok for t in self.tables)
+
+    @property
+    def error(self) -> str | None:
+        """How many tables failed, and the first one's reason; None when all are loaded."""
+        failed = [t for t in self.tables if t.error is not None]
+        if not failed:
+            return None
+        said, _, hint = (failed[0].error or "").partition("; hint: ")
+        told = f"{len(failed)} of {len(self.tables)} tables failed: {said}"
+        return f"{told}\nhint: {hint}" if hint else told
 
     @property
     def rows(self) -> int:
@@ -110,7 +127,7 @@ def run(
         target.lock()
         done = tracking.start_run(target, run_id, settings.environment, full, guard)
         try:
-            results = _run_tables(
+            results, blocked = _run_tables(
                 settings, target, run_id, tables, full, connections, until, done, log, progress
             )
         except Exception as error:
@@ -122,7 +139,8 @@ def run(
         tracking.finish_run(
             target, run_id, f"{len(failed)} tables failed: {', '.join(failed)}" if failed else None
         )
-        return RunResult(run_id, results)
+        over = until is not None and until <= datetime.now(UTC)
+        return RunResult(run_id, results, bool(failed) and (over or blocked.issuperset(failed)))
 
 
 @described
@@ -204,11 +222,22 @@ def last_run_id(settings: Settings) -> str | None:
 def _plan(
     settings: Settings, source: Source, target: Target, only: Sequence[str] | None, full: bool
 ) -> tuple[TablePlan, ...]:
-    known = tracking.knowledge(target)
     tables = overrides.read(settings.overrides).applied(source.tables())
-    return planning.plan(
+    return _planned(target, tables, tracking.knowledge(target), only, full)
+
+
+def _planned(
+    target: Target,
+    tables: Sequence[Table],
+    known: planning.Knowledge,
+    only: Sequence[str] | None,
+    full: bool,
+) -> tuple[TablePlan, ...]:
+    plans = planning.plan(
         tables, target.raw_tables(), known, only=only, full=full, schema=target.schema
     )
+    lineage = Lineage.here() if any(p.column for p in plans) else Lineage()
+    return tuple(lineage.explained(p) for p in plans)
 
 
 def _run_tables(
@@ -222,7 +251,8 @@ def _run_tables(
     loaded: frozenset[str],
     log: Callable[[str], None],
     progress: Progress | None,
-) -> tuple[TableResult, ...]:
+) -> tuple[tuple[TableResult, ...], frozenset[str]]:
+    """The result of each table by name, and the names of those that were not even begun."""
     known = tracking.knowledge(target)
     with Source(settings.source) as source:
         tables = source.tables()
@@ -231,14 +261,7 @@ def _run_tables(
     wished = overrides.read(settings.overrides)
     for name in wished.unknown(tables):
         log(f"warning: {settings.overrides}: {name}: the source has no such table")
-    plans = planning.plan(
-        wished.applied(tables),
-        target.raw_tables(),
-        known,
-        only=only,
-        full=full,
-        schema=target.schema,
-    )
+    plans = _planned(target, wished.applied(tables), known, only, full)
     plans = tuple(p for p in plans if p.action != "excluded" and p.table.name not in loaded)
     if loaded:
         log(f"continuing run {run_id}: {len(loaded)} tables are loaded already")
@@ -251,10 +274,10 @@ def _run_tables(
         results.append(result)
         log(f"[{len(results)}/{len(plans)}] {_line(result)}")
 
-    for item in plans:
-        if item.action == "blocked":
-            error = PipelineError(item.reason, item.hint)
-            done(running.record_failure(target, item, run_id, error))
+    blocked = [p for p in plans if p.action == "blocked"]
+    for item in blocked:
+        error = PipelineError(item.reason, item.hint)
+        done(running.record_failure(target, item, run_id, error))
     loads = [p for p in plans if p.loads]
     if progress is not None:
         progress.expect({p.table.name: p.table.estimated_rows for p in loads})
@@ -268,7 +291,10 @@ def _run_tables(
         progress=progress,
         done=done,
     )
-    return tuple(sorted(results, key=lambda r: r.table))
+    return (
+        tuple(sorted(results, key=lambda r: r.table)),
+        frozenset(p.table.name for p in blocked),
+    )
 
 
 def _line(result: TableResult) -> str:

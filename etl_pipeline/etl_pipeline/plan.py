@@ -87,6 +87,7 @@ class TablePlan:
         action: unchanged | full | incremental | buckets | excluded | blocked.
         reason: why, in words; for blocked, the error.
         hint: for blocked, the command that mends it.
+        column: for blocked, the column of raw that a model may read and that has to go.
         since: for incremental, read rows whose stamp is at or after this (UTC).
         raw_rows: for incremental, rows of raw as the last load left it, where that and the source's
             own count are believed tonight: if they agree, no row was deleted. None = compare keys.
@@ -100,6 +101,7 @@ class TablePlan:
     action: str
     reason: str
     hint: str = ""
+    column: str = ""
     since: str | None = None
     raw_rows: int | None = None
     create: bool = False
@@ -211,7 +213,8 @@ def _plan_table(
         return TablePlan(table, "full", "first load", create=True)
     drift = _incompatible(table, types, raw, schema)
     if drift is not None:
-        return TablePlan(table, "blocked", *drift)
+        reason, hint, column = drift
+        return TablePlan(table, "blocked", reason, hint, column)
     new = tuple(c for c in table.columns if c.name not in raw.columns)
     wider = tuple(
         (c, types[c.name])
@@ -285,37 +288,51 @@ def _numeric(kind: str) -> tuple[int, int]:
 
 def _incompatible(
     table: Table, types: Mapping[str, str], raw: RawTable, schema: str
-) -> tuple[str, str] | None:
-    """What cannot be mended by adding a column: (message, hint)."""
+) -> tuple[str, str, str] | None:
+    """What cannot be mended by adding a column: message, hint, and the column that has to go."""
     where = f'{schema}."{table.name}"'
     for name, old in raw.columns.items():
         if column_reason(table.name, name) is not None:
             continue
+        drop = f'alter table {where} drop column "{name}";'
         if name in table.left_out:
             return (
                 f'planning table {table.name}: overrides.yml leaves column "{name}" out,'
                 " and raw has it",
-                f'alter table {where} drop column "{name}"; -- after dbt no longer reads it',
+                f"`{commands.sql(drop)}`",
+                name,
             )
         if name not in types:
+            # Raw has the last copy of its values.
+            key = ", ".join(f'"{k}"' for k in raw.primary_key)
+            kept = f'kept."{table.name}_{name}"'
+            keep = f'create table {kept} as select {key}, "{name}" from {where};'  # noqa: S608 - told
             return (
                 f'planning table {table.name}: column "{name}" vanished from the source',
-                f'alter table {where} drop column "{name}"; -- after dbt no longer reads it',
+                f"`{commands.sql(f'create schema if not exists kept; {keep} {drop}')}`"
+                f" keeps its values in {kept}",
+                name,
             )
         if types[name] != old and not widens(old, types[name]):
             # There is no cast between boolean and smallint.
             using = (
                 f' using "{name}"::int::{types[name]}' if "boolean" in (old, types[name]) else ""
             )
+            alter = f'alter table {where} alter column "{name}" type {types[name]}{using};'
             return (
                 f'planning table {table.name}: column "{name}" changed from {old} to {types[name]}',
-                f'alter table {where} alter column "{name}" type {types[name]}{using};'
-                " -- then run --full for the table",
+                f"`{commands.sql(alter)}`, then"
+                f" `{commands.etl(f'run --full --table {table.name}')}`",
+                "",
             )
     if table.primary_key != raw.primary_key:
         key = ", ".join(f'"{k}"' for k in table.primary_key)
+        change = (
+            f'alter table {where} drop constraint "{table.name}_pkey", add primary key ({key});'
+        )
         return (
             f"planning table {table.name}: the primary key is now ({key})",
-            f'alter table {where} drop constraint "{table.name}_pkey", add primary key ({key});',
+            f"`{commands.sql(change)}`",
+            "",
         )
     return None

@@ -102,6 +102,7 @@ class Freshness:
         rows_as_of: the moment of that count, UTC; raw is as it was then unless a person changed it.
         watermark: largest change stamp that was read, UTC; None without a stamp.
         hours_since_load: since the last load of the table that succeeded.
+        error: why the last run could not load it; None where it could, or did not try.
     """
 
     table: str
@@ -110,6 +111,7 @@ class Freshness:
     watermark: str | None
     loaded_at: str
     hours_since_load: float
+    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -131,16 +133,25 @@ class Status:
         if self.last_run is None:
             return "no run yet"
         last = self.last_run
-        rows = [("table", "rows", "changed up to (UTC)", "hours since load")]
+        rows = [("table", "rows", "changed up to (UTC)", "hours since load", "last run")]
         rows += [
-            (t.table, _number(t.rows), (t.watermark or "-")[:19], f"{t.hours_since_load:.1f}")
+            (
+                t.table,
+                _number(t.rows),
+                (t.watermark or "-")[:19],
+                f"{t.hours_since_load:.1f}",
+                "failed" if t.error else "",
+            )
             for t in self.tables
         ]
+        if all(t.error is None for t in self.tables):
+            rows = [row[:-1] for row in rows]
         started = last["started_at"][:19]
         head = f"last run {last['run_id']}: {last['status']}, started {started} UTC"
-        return "\n".join(
-            [head, *([f"error: {last['error']}"] if last["error"] else []), *align(rows)]
-        )
+        lines = [head, *([f"error: {last['error']}"] if last["error"] else [])]
+        lines += align(rows, left=(0, 4))
+        lines += [f"failed: {t.table}: {t.error}" for t in self.tables if t.error]
+        return "\n".join(lines)
 
 
 def read_report(target: Target, run_id: str) -> RunReport:
@@ -224,6 +235,7 @@ def read_status(target: Target) -> Status:
         """,
         [target.schema],
     )
+    errors = {t.table: t.error for t in report.tables}
     fresh = tuple(
         Freshness(
             name,
@@ -232,6 +244,7 @@ def read_status(target: Target) -> Status:
             mark,
             loaded.isoformat(),
             round(hours, 2),
+            errors.get(name),
         )
         for name, rows, at, mark, loaded, hours in tables
     )

@@ -8,6 +8,8 @@ import re
 import pytest
 from scratch import Databases
 
+from etl_pipeline import pipeline
+
 pytestmark = pytest.mark.database
 
 
@@ -144,6 +146,7 @@ def test_unknown_and_excluded_tables_exit_1_with_a_hint(small: Databases) -> Non
         ({"POSTGRES_ANALYTICS_HOST": "nowhere.invalid"}, "host name is unknown"),
         ({"POSTGRES_ANALYTICS_PORT": "1"}, "nothing listens there"),
         ({"POSTGRES_ANALYTICS_DB": "no_such_db"}, "database no_such_db or the role"),
+        ({"POSTGRES_ANALYTICS_PASSWORD": "wr0ng-canary"}, "refused the user or its password"),
         ({"POSTGRES_ANALYTICS_SSLMODE": "verify-full"}, "TLS"),
     ],
 )
@@ -157,6 +160,9 @@ def test_connection_errors_are_explained(
     assert "hint: " in done.stdout
     assert "wr0ng-canary" not in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+    # A VPN may come up and a server start; a login stays what it is.
+    lasting = any(name.endswith(("PASSWORD", "DB")) for name in changes)
+    assert pipeline.check(small.settings).lasting is lasting
 
 
 def test_an_account_that_may_write_is_an_error_at_the_clinic(small: Databases) -> None:

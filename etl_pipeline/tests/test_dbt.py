@@ -394,5 +394,8 @@ def test_summary_needs_both_exit_code_and_results() -> None:
     document = {"metadata": {"invocation_id": "i"}, "results": GOOD}
     assert summarise(document, exit_code=0, seconds=1, error=None).ok
     assert not summarise(document, exit_code=1, seconds=1, error=None).ok
+    document["results"] = [*GOOD, result("test.d.sums.1", "warn")]
+    warned = summarise(document, exit_code=0, seconds=1, error=None)
+    assert (warned.ok, warned.warned) == (True, ("test.d.sums.1",))
     assert not summarise(None, exit_code=0, seconds=1, error=None).ok
     assert not summarise(document, exit_code=0, seconds=1, error="stopped").ok

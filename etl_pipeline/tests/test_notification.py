@@ -120,7 +120,10 @@ def test_the_cause_is_named_not_its_consequences() -> None:
     failed = {
         "tables": [
             *LOAD["tables"],
-            *({"table": f"t{i}", "error": "lost", "rows_written": 0} for i in range(7)),
+            *(
+                {"table": f"t{i}", "strategy": "full", "error": f"t{i} vanished; hint: mend it"}
+                for i in range(7)
+            ),
         ]
     }
     given = facts(
@@ -133,13 +136,25 @@ def test_the_cause_is_named_not_its_consequences() -> None:
     )
     text = compose_message(given)
     assert text.startswith("FAILED [demo] etl_pipeline at extract_load\n")
-    assert "load: 2 of 9 tables" in text
-    assert "failed: t0, t1, t2, t3, t4 and 2 more" in text
-    assert "lost" not in text, "error texts may quote rows"
+    assert (
+        "\nload: 2 of 9 tables (1 full, 1 incremental), 1,234 rows written;"
+        " failed: t0, t1, t2, t3, t4 and 2 more\nt0 vanished\n"
+    ) in text
     assert (
         "not good: extract_load: failed; verify: upstream_failed; dbt_build: upstream_failed"
         in text
     )
+
+
+def test_why_nothing_was_loaded_is_told() -> None:
+    refused = {
+        "findings": [{"level": "ok", "message": "good"}, {"level": "error", "message": "no"}]
+    }
+    given = facts({"validate": "failed"}, {"validate": {"ok": False, "result": refused}})
+    assert "\nvalidate: no\n" in compose_message(given)
+    lost = {"tables": [], "error": "the connection to the source was lost"}
+    given = facts({"extract_load": "failed"}, {"report": {"ok": True, "result": lost}})
+    assert "\nload: the connection to the source was lost\n" in compose_message(given)
 
 
 def test_differences_and_failed_models_are_named() -> None:
@@ -155,13 +170,14 @@ def test_differences_and_failed_models_are_named() -> None:
                 "result": {
                     **DBT,
                     "failed": ["model.dental.fct_claim", "test.dental.not_null_x.abc"],
+                    "warned": ["test.dental.assert_money.def"],
                 },
             },
         },
     )
     text = compose_message(given)
     assert "verification: 0 of 1 tables agree with the source; differ: patient" in text
-    assert "; failed: fct_claim, not_null_x" in text
+    assert "; failed: fct_claim, not_null_x; warned: assert_money" in text
 
 
 def refused_guard(outcome: str) -> dict[str, Any]:

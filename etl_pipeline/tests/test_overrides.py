@@ -53,7 +53,7 @@ def planned(databases: Databases) -> dict[str, tuple[str, str]]:
 
 def retype(databases: Databases, statement: str) -> None:
     """Do what a hint says."""
-    databases.on_analytics(statement.split(" -- ")[0])
+    databases.on_analytics(statement.split("'")[1])
 
 
 def hint(databases: Databases, table: str) -> str:
@@ -232,7 +232,7 @@ def test_a_column_is_left_out_and_comes_back(clinic: Databases) -> None:
     say(clinic, "visit: {columns: {Note: exclude}}\n")
     assert clinic.run("r2")["visit"].error == (
         'planning table visit: overrides.yml leaves column "Note" out, and raw has it; hint:'
-        ' alter table raw."visit" drop column "Note"; -- after dbt no longer reads it'
+        ' `psql -c \'alter table raw."visit" drop column "Note";\'`'
     )
     retype(clinic, hint(clinic, "visit"))
     assert clinic.run("r3")["visit"].ok
@@ -354,8 +354,9 @@ def test_a_flag_of_a_column_that_raw_has_and_back(clinic: Databases) -> None:
     ):
         say(clinic, text)
         assert hint(clinic, "visit") == (
-            f'alter table raw."visit" alter column "IsNew" type {kind}'
-            f' using "IsNew"::int::{kind}; -- then run --full for the table'
+            f'`psql -c \'alter table raw."visit" alter column "IsNew" type {kind}'
+            f' using "IsNew"::int::{kind};\'`,'
+            " then `python -m etl_pipeline run --full --table visit`"
         )
         assert not clinic.run(f"{kind}-1")["visit"].ok
         retype(clinic, hint(clinic, "visit"))

@@ -114,6 +114,28 @@ def test_a_window_that_is_over_leaves_the_source_alone(several: Databases) -> No
     assert counts(several) == ALL
 
 
+def test_another_try_is_worth_it_unless_a_person_has_to_mend_it(several: Databases) -> None:
+    def run(name: str, until: datetime | None = None) -> pipeline.RunResult:
+        return pipeline.run(several.settings, run_id=name, until=until, log=several.log.append)
+
+    good = run("first")
+    assert (good.error, good.lasting) == (None, False)
+    several.on_source("ALTER TABLE t2 ADD COLUMN shape geometry")
+    blocked = run("second")
+    assert (blocked.error, blocked.lasting) == (
+        f'1 of {TABLES} tables failed: mapping table t2: column "shape" has type geometry, which is'
+        " unknown\nhint: add the type to etl_pipeline/types.py or the column to"
+        " etl_pipeline/exclusions.py",
+        True,
+    )
+    several.on_analytics("alter table raw.t4 add constraint odd check (note <> 'y')")
+    several.on_source("UPDATE t4 SET note = 'y' WHERE id = 1")
+    both = run("third")
+    assert not both.lasting, "t4 may do better"
+    assert str(both.error).startswith(f"2 of {TABLES} tables failed: mapping table t2: ")
+    assert run("third", datetime.now(UTC)).lasting, "the window is over"
+
+
 def test_a_window_that_closes_meanwhile_keeps_what_is_loaded(several: Databases) -> None:
     """A table that somebody has locked is being read when the window closes; others had time."""
     several.run("first", tables=["t3"])

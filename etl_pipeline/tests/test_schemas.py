@@ -164,6 +164,36 @@ def test_what_a_blocked_night_has_seen_is_kept(clinic: Databases) -> None:
     told = "visit loses column Note varchar(20); dbt: stg_visit and 1 downstream"
     assert f"schema: {told}" in done.stderr.splitlines()
     assert pipeline.report(clinic.settings, run_id="r2").schema_changes == (told,)
+    *table, why = clinic.cli("status").stdout.splitlines()[2:]
+    assert table == [
+        "table   rows  changed up to (UTC)  hours since load  last run",
+        "recall     0                    -               0.0",
+        "visit      0                    -               0.0  failed",
+    ]
+    assert why.startswith('failed: visit: planning table visit: column "Note" vanished')
+
+
+def test_a_vanished_column_says_who_reads_it_and_keeps_its_values(clinic: Databases) -> None:
+    clinic.on_source("INSERT INTO visit (Note, Hours) VALUES ('a', 1), (NULL, 2)")
+    clinic.run("r1")
+    clinic.on_source("ALTER TABLE visit DROP Note")
+    statements = (
+        'create schema if not exists kept; create table kept."visit_Note" as'
+        ' select "VisitNum", "Note" from raw."visit"; alter table raw."visit" drop column "Note";'
+    )
+    planned = clinic.cli("plan").stdout.splitlines()
+    assert planned[-3:-1] == [
+        'blocked: planning table visit: column "Note" vanished from the source',
+        'hint: take "Note" out of stg_visit, or put null in its place, and `dbt build --select'
+        f" stg_visit+`, then `psql -c '{statements}'` keeps its values in kept.\"visit_Note\"",
+    ]
+    try:
+        clinic.on_analytics(statements)
+        assert clinic.run("r2")["visit"].ok
+        kept = 'select "VisitNum", "Note" from kept."visit_Note" order by 1'
+        assert clinic.on_analytics(kept) == [(1, "a"), (2, None)]
+    finally:
+        clinic.on_analytics("drop schema kept cascade")
 
 
 def test_the_file_of_tables(clinic: Databases, tmp_path: Path) -> None:

@@ -288,6 +288,7 @@ fn a_checkouts_containers_have_each_folder_of_it() {
   ETL_COMMAND=cargo xtask etl --
   NIGHTLY_COMMAND=cargo xtask nightly
   PYTHONPATH=/opt/airflow/dbt_dental_clinic/etl_pipeline
+  SQL_COMMAND=cargo xtask sql
   <folder>/airflow/bootstrap:/opt/airflow/bootstrap:ro
   <folder>/airflow/certs:/opt/airflow/certs:ro
   <folder>/airflow/dags:/opt/airflow/dags:ro
@@ -318,6 +319,7 @@ fn a_hosts_containers_have_the_folder_around_the_link_and_go_through_it() {
   NIGHTLY_COMMAND=cargo xtask nightly --host ec2
   PROJECT_ROOT=<mount>/current
   PYTHONPATH=<mount>/current/etl_pipeline
+  SQL_COMMAND=cargo xtask sql --host ec2
   <folder>/airflow/certs:/opt/airflow/certs:ro
   <folder>/airflow/logs:/opt/airflow/logs
   <folder>/code:<mount>:ro

@@ -7,10 +7,9 @@
 use jiff::civil::{Time, time};
 use jiff::{Timestamp, Zoned};
 
+use super::clock::ZONE;
 use crate::config::Place;
 
-/// The clinic's clock, which the rule goes by.
-pub(super) const ZONE: &str = "America/Chicago";
 /// `CLOSES` in window.py: from here on the source belongs to the practice.
 const CLOSES: Time = time(6, 0, 0, 0);
 /// `OPENS` in window.py: from here on it may be read.

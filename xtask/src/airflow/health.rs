@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::api::Api;
+use super::clock::central;
 use crate::config::Place;
 use crate::error::Failure;
 
@@ -94,8 +95,8 @@ impl Truth {
     }
 
     /// When the next run is due, by the clinic's clock; Airflow names none while
-    /// a run is active.
-    pub(crate) fn next_run_text(&self, central: impl Fn(&str) -> String) -> String {
+    /// a scheduled run is active.
+    pub(crate) fn next_run_text(&self) -> String {
         match &self.next_run {
             Some(at) => central(at),
             None if self.dags.len() == self.paused.len() => "none: every DAG is paused".to_owned(),
@@ -122,7 +123,10 @@ impl Truth {
                 "airflow-webserver",
             )
         } else if !self.scheduler {
-            let last = self.heartbeat.as_deref().unwrap_or("never");
+            let last = self
+                .heartbeat
+                .as_deref()
+                .map_or("never".to_owned(), central);
             (
                 format!("failed to see a fresh scheduler heartbeat; the last was {last}"),
                 "airflow-scheduler",
@@ -242,7 +246,7 @@ mod tests {
                     scheduler: false,
                     ..well()
                 },
-                "failed to see a fresh scheduler heartbeat; the last was 2026-01-01T00:00:00+00:00",
+                "failed to see a fresh scheduler heartbeat; the last was Wed 2025-12-31 18:00 CST",
             ),
             (
                 Truth {

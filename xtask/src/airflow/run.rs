@@ -2,17 +2,20 @@
 
 use std::collections::HashMap;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use jiff::{SignedDuration, Timestamp};
 
-use super::api::{Api, DagRun, Task, TaskInstance};
-use super::guard::ZONE;
+use super::api::{Api, DagRun, Scheduler, Task, TaskInstance};
+use super::clock::{ZONE, central};
 use super::log::Essence;
+use crate::config::Place;
 use crate::exec::{Drawing, Machine, Term, millis};
 
 const POLL: Duration = Duration::from_millis(1000);
+/// How often it is asked whether the scheduler lives.
+const PULSE: Duration = Duration::from_secs(10);
 /// The task that fails in every run that another task made red, after it has
 /// told why: `notify` in `airflow/dags/etl_pipeline_tasks.py`.
 const TELLER: &str = "notify";
@@ -72,6 +75,7 @@ pub(crate) fn follow(api: &Api, machine: &Machine, what: &Follow<'_>) -> Result<
     let term = machine.term();
     let mut drawing = Drawing::default();
     let mut reasons = Reasons::default();
+    let mut pulse = Pulse::new();
     let mut before: Vec<TaskInstance> = Vec::new();
     loop {
         // The run first: tasks read after a final state are final as well.
@@ -84,11 +88,14 @@ pub(crate) fn follow(api: &Api, machine: &Machine, what: &Follow<'_>) -> Result<
             tasks: &tasks,
             reasons: &reasons,
         };
+        let news = pulse.feel(api);
         if term.is_live() {
-            drawing.draw(term, &view.tree(term, &run));
+            let mut lines = view.tree(term, &run);
+            lines.extend(pulse.dead.clone());
+            drawing.draw(term, &lines);
         } else {
-            for line in view.changes(&before) {
-                term.say(&line);
+            for line in view.changes(&before).iter().chain(&news) {
+                term.say(line);
             }
         }
         if ended {
@@ -119,6 +126,51 @@ pub(crate) fn first_failed(tasks: &[TaskInstance]) -> Option<&TaskInstance> {
 fn tells_of<'t>(task: &TaskInstance, tasks: &'t [TaskInstance]) -> Option<&'t TaskInstance> {
     let is_red = task.task_id == TELLER && task.state.as_deref() == Some("failed");
     first_failed(tasks).filter(|first| is_red && first.task_id != TELLER)
+}
+
+/// Whether anybody works on the run: without a scheduler it stands still, and no state
+/// of it tells.
+#[derive(Debug)]
+struct Pulse {
+    felt: Instant,
+    /// What there is to say of a scheduler that is down.
+    dead: Option<String>,
+}
+
+impl Pulse {
+    fn new() -> Self {
+        Self {
+            felt: Instant::now(),
+            dead: None,
+        }
+    }
+
+    /// Asks now and then; what is new, in a line.
+    fn feel(&mut self, api: &Api) -> Option<String> {
+        if self.dead.is_none() && self.felt.elapsed() < PULSE {
+            return None;
+        }
+        self.felt = Instant::now();
+        // What the run itself says counts; a webserver that is busy is asked again.
+        self.hear(api.health().ok()?.scheduler, api.place())
+    }
+
+    fn hear(&mut self, scheduler: Scheduler, place: &Place) -> Option<String> {
+        if scheduler.status.as_deref() == Some("healthy") {
+            return self.dead.take().map(|_| "the scheduler is back".to_owned());
+        }
+        if self.dead.is_some() {
+            return None;
+        }
+        let last = scheduler.latest_scheduler_heartbeat;
+        self.dead = Some(format!(
+            "! nothing goes on: the scheduler is down, its last heartbeat {}; start it again, \
+             and the run goes on: {}",
+            last.as_deref().map_or("never".to_owned(), central),
+            place.up()
+        ));
+        self.dead.clone()
+    }
 }
 
 /// Why tries failed that are to be repeated, by task and try; asked once each.
@@ -285,6 +337,29 @@ mod tests {
             reasons,
         };
         view.changes(before)
+    }
+
+    #[test]
+    fn a_scheduler_that_is_down_is_told_once_and_so_is_its_return() {
+        let (mut pulse, place) = (Pulse::new(), Place::of(Some("ec2")));
+        let mut hear = |status: &str| {
+            let scheduler = Scheduler {
+                status: Some(status.into()),
+                latest_scheduler_heartbeat: Some("2026-11-23T03:00:00+00:00".into()),
+            };
+            pulse.hear(scheduler, &place)
+        };
+        assert_eq!(hear("healthy"), None);
+        assert_eq!(
+            hear("unhealthy").as_deref(),
+            Some(
+                "! nothing goes on: the scheduler is down, its last heartbeat Sun 2026-11-22 21:00 \
+                 CST; start it again, and the run goes on: cargo xtask deploy --host ec2"
+            )
+        );
+        assert_eq!(hear("unhealthy"), None);
+        assert_eq!(hear("healthy").as_deref(), Some("the scheduler is back"));
+        assert_eq!(hear("healthy"), None);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::running::Running;
 use super::{print_json, status};
-use crate::airflow::{Api, DagRun, Essence, Follow, Outcome, Truth, follow, foretell};
+use crate::airflow::{Api, DagRun, Essence, Follow, Outcome, Truth, central, follow, foretell};
 use crate::cli;
 use crate::config::{Place, Settings};
 use crate::context::Context;
@@ -169,7 +169,7 @@ fn watch(context: &Context, api: &Api, dag: &str, run: &str) -> Result<Outcome> 
 }
 
 /// The run that is queued or running, if one is.
-fn active(api: &Api, dag: &str) -> Result<Option<DagRun>> {
+pub(super) fn active(api: &Api, dag: &str) -> Result<Option<DagRun>> {
     let runs = api.runs(dag, 10)?;
     Ok(runs
         .into_iter()
@@ -179,7 +179,7 @@ fn active(api: &Api, dag: &str) -> Result<Option<DagRun>> {
 fn is_active(run: &DagRun, waits: bool, place: &Place) -> Failure {
     let since = run.start_date.as_deref().map_or_else(
         || "not yet started".to_owned(),
-        |at| format!("since {}", status::central(at)),
+        |at| format!("since {}", central(at)),
     );
     let state = if waits {
         "waiting for the night"

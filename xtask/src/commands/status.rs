@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::running::Running;
 use super::{host, phases, print, print_json};
-use crate::airflow::{Api, DagRun, Essence, Truth, first_failed_of};
+use crate::airflow::{Api, DagRun, Essence, Truth, central, first_failed_of};
 use crate::cli;
 use crate::config::{Deploy, Settings};
 use crate::context::Context;
@@ -19,6 +19,9 @@ use crate::stack::Stack;
 
 /// How long the ETL may take to answer.
 const ANSWER: Duration = Duration::from_secs(30);
+
+/// Tables that are named in one line.
+const NAMES_SHOWN: usize = 5;
 
 /// Before what mends it.
 const LOG_OF_IT: &str = "all it said: cargo xtask logs --task; ";
@@ -335,7 +338,7 @@ fn airflow_lines(truth: &Truth, dead: bool) -> Vec<String> {
         let last = trace.lines().last().unwrap_or_default();
         lines.push(format!("broken    {file}: {last}"));
     }
-    lines.push(format!("next run  {}", truth.next_run_text(central)));
+    lines.push(format!("next run  {}", truth.next_run_text()));
     lines
 }
 
@@ -352,6 +355,7 @@ fn etl_lines(etl: &Value) -> Vec<String> {
         ));
     }
     lines.extend(freshness(etl));
+    lines.extend(left_behind(etl));
     lines
 }
 
@@ -369,13 +373,40 @@ fn freshness(etl: &Value) -> Option<String> {
         .iter()
         .filter_map(|table| table["watermark"].as_str())
         .max()
-        .map_or("none known", |stamp| {
-            stamp.split('.').next().unwrap_or(stamp)
+        .map_or("none known".to_owned(), |stamp| {
+            central(&format!("{stamp}Z"))
         });
     Some(format!(
-        "freshness {}, each loaded within {oldest:.1} h; newest change {newest} UTC",
+        "freshness {}, each loaded within {oldest:.1} h; newest change {newest}",
         row_count(tables)
     ))
+}
+
+/// The tables that the last run could not load, with the age of what is there.
+fn left_behind(etl: &Value) -> Option<String> {
+    let tables = etl["tables"].as_array()?;
+    let stale: Vec<String> = tables
+        .iter()
+        .filter(|table| table["error"].is_string())
+        .filter_map(|table| {
+            let hours = table["hours_since_load"].as_f64()?;
+            Some(format!(
+                "{} (what is there is {hours:.1} h old)",
+                table["table"].as_str()?
+            ))
+        })
+        .collect();
+    let more = match stale.len().saturating_sub(NAMES_SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let shown = &stale[..stale.len().min(NAMES_SHOWN)];
+    (!stale.is_empty()).then(|| {
+        format!(
+            "failed    {}{more}; why: cargo xtask etl status",
+            shown.join(", ")
+        )
+    })
 }
 
 /// The rows of all tables; where the ETL has not counted every one, of how many.
@@ -408,19 +439,6 @@ fn thousands(number: u64) -> String {
     text
 }
 
-/// An ISO 8601 instant as the clinic's clock shows it; as it is where it cannot
-/// be read.
-pub(crate) fn central(instant: &str) -> String {
-    instant
-        .parse::<jiff::Timestamp>()
-        .ok()
-        .and_then(|at| at.in_tz("America/Chicago").ok())
-        .map_or_else(
-            || instant.to_owned(),
-            |at| at.strftime("%a %Y-%m-%d %H:%M %Z").to_string(),
-        )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -435,10 +453,23 @@ mod tests {
         assert_eq!(
             freshness(&etl).as_deref(),
             Some(
-                "freshness 3 tables, 140,506 rows, each loaded within 25.0 h; newest change 2026-01-02 03:04:05 UTC"
+                "freshness 3 tables, 140,506 rows, each loaded within 25.0 h; newest change Thu 2026-01-01 21:04 CST"
             )
         );
         assert_eq!(freshness(&serde_json::json!({"tables": []})), None);
+        assert_eq!(left_behind(&etl), None);
+    }
+
+    #[test]
+    fn a_table_that_was_not_loaded_is_named_with_its_age() {
+        let stale = |n: usize| serde_json::json!({"table": format!("t{n}"), "hours_since_load": 25.04, "error": "no"});
+        let etl = serde_json::json!({"tables": [stale(0)]});
+        let lead = "failed    t0 (what is there is 25.0 h old)";
+        let why = "; why: cargo xtask etl status";
+        assert_eq!(left_behind(&etl), Some(format!("{lead}{why}")));
+        let etl = serde_json::json!({"tables": (0..7).map(stale).collect::<Vec<_>>()});
+        let told = left_behind(&etl).unwrap();
+        assert!(told.ends_with(&format!("t4 (what is there is 25.0 h old) and 2 more{why}")));
     }
 
     #[test]
@@ -496,15 +527,5 @@ mod tests {
     fn thousands_are_set_apart() {
         let shown = [0, 999, 1_000, 100_000, 1_234_567].map(thousands);
         assert_eq!(shown, ["0", "999", "1,000", "100,000", "1,234,567"]);
-    }
-
-    #[test]
-    fn instants_are_shown_by_the_clinics_clock() {
-        assert_eq!(
-            central("2026-11-23T03:00:00+00:00"),
-            "Sun 2026-11-22 21:00 CST"
-        );
-        assert_eq!(central("2026-07-01T02:00:00Z"), "Tue 2026-06-30 21:00 CDT");
-        assert_eq!(central("soon"), "soon");
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::phases::{self, UNFINISHED, UP};
-use super::{build, env, status};
+use super::{build, env, nightly};
 use crate::airflow::{Api, Truth, wait_for_truth};
 use crate::cli;
 use crate::config::{Deploy, Settings, Store};
@@ -59,7 +59,7 @@ pub(crate) fn run(context: &Context, args: &cli::Up) -> Result<()> {
     context
         .term
         .done(&format!("{verdict}  ({})", millis(started.elapsed())));
-    summary(context, &settings, &images, &truth);
+    summary(context, &settings, &deploy, &images, &truth);
     if args.open {
         open(context, &settings.webserver_url())?;
     }
@@ -209,13 +209,19 @@ fn dry_run(
 }
 
 /// Where everything is and what to type next.
-fn summary(context: &Context, settings: &Settings, images: &Images, truth: &Truth) {
+fn summary(
+    context: &Context,
+    settings: &Settings,
+    deploy: &Deploy,
+    images: &Images,
+    truth: &Truth,
+) {
     let paused = if truth.paused.is_empty() {
         String::new()
     } else {
         format!(" (paused: {})", truth.paused.join(", "))
     };
-    let next = truth.next_run_text(status::central);
+    let next = truth.next_run_text();
     let rows = [
         ("open", settings.webserver_url()),
         (
@@ -234,9 +240,13 @@ fn summary(context: &Context, settings: &Settings, images: &Images, truth: &Trut
         ));
     }
     context.term.say("");
-    let flag = match settings.or("ETL_ALLOW_BUSINESS_HOURS_OVERRIDE", "false") {
-        "true" => " --ignore-business-hours",
-        _ => "",
+    let permitted = settings.or("ETL_ALLOW_BUSINESS_HOURS_OVERRIDE", "false") == "true";
+    // What to type next is a help; the stack is up either way.
+    let active = nightly::active(&Api::new(settings), &deploy.airflow.nightly);
+    let flag = match (active.is_ok_and(|run| run.is_some()), permitted) {
+        (true, _) => " --follow",
+        (false, true) => " --ignore-business-hours",
+        (false, false) => "",
     };
     context
         .term

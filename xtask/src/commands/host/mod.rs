@@ -23,8 +23,8 @@ use std::time::Duration;
 use anyhow::Result;
 use serde_json::{Value, json};
 
+use crate::airflow::central;
 use crate::cli;
-use crate::commands::status::central;
 use crate::config::Host;
 use crate::context::Context;
 use crate::error::Failure;

@@ -9,9 +9,9 @@ use serde_json::json;
 
 use super::backup;
 use super::{self as on_host, There, phases_of};
+use crate::airflow::central;
 use crate::cli;
 use crate::commands::print_json;
-use crate::commands::status::central;
 use crate::config::environment;
 use crate::context::Context;
 use crate::error::Failure;

@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use super as on_host;
-use crate::commands::status::central;
+use crate::airflow::central;
 use crate::commands::{print, print_json};
 use crate::context::Context;
 use crate::release::{self, Observed, State};
