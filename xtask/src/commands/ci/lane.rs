@@ -1,6 +1,8 @@
 //! Parts one after the other.
 
+use std::collections::VecDeque;
 use std::sync::mpsc::Receiver;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -29,6 +31,23 @@ impl Pace {
     fn foretell(&self, usual: Duration) -> Duration {
         let slower = self.took.as_secs_f64() / self.usual.as_secs_f64().max(1.0);
         usual.mul_f64(slower.max(1.0))
+    }
+}
+
+/// Parts that wait for a lane; the first to be free takes the next.
+#[derive(Debug)]
+pub(super) struct Queue(Mutex<VecDeque<Part>>);
+
+impl Queue {
+    pub(super) fn new(parts: Vec<Part>) -> Self {
+        Self(Mutex::new(parts.into()))
+    }
+
+    /// The next that `fits`, which nobody else has then.
+    fn take(&self, fits: impl Fn(&Part) -> bool) -> Option<Part> {
+        let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = left.iter().position(fits)?;
+        left.remove(at)
     }
 }
 
@@ -65,12 +84,20 @@ impl Lane {
         }
     }
 
-    /// Parts whose words are shown when they have ended, each in one piece. The image
-    /// comes when it is made.
+    /// The same with what `queue` has, to its end.
+    pub(super) fn live_of(&mut self, context: &Context, queue: &Queue, image: Option<&TestImage>) {
+        while let Some(part) = queue.take(|_| true) {
+            self.live(context, &[&part], image);
+        }
+    }
+
+    /// Parts whose words are shown when they have ended, each in one piece, and then
+    /// what `queue` has of such. The image comes when it is made.
     pub(super) fn beside(
         &mut self,
         context: &Context,
         parts: &[Part],
+        queue: &Queue,
         made: &Receiver<Option<TestImage>>,
     ) {
         let (after, before): (Vec<&Part>, Vec<&Part>) =
@@ -78,14 +105,15 @@ impl Lane {
         for part in before {
             self.part(part, false, |lane| lane.piece(context, part, None));
         }
-        if after.is_empty() {
-            return;
-        }
         let image = made.recv().ok().flatten();
-        for part in after {
+        let mut piece = |part: &Part| {
             self.part(part, image.is_some(), |lane| {
                 lane.piece(context, part, image.as_ref());
             });
+        };
+        after.into_iter().for_each(&mut piece);
+        while let Some(part) = queue.take(Part::is_one_command) {
+            piece(&part);
         }
     }
 
@@ -161,7 +189,30 @@ impl Lane {
 
 #[cfg(test)]
 mod tests {
+    use super::super::parts::STACKS;
     use super::*;
+
+    #[test]
+    fn each_part_is_taken_once_by_a_lane_that_it_fits() {
+        let queue = Queue::new(STACKS.to_vec());
+        let mut taken = Vec::new();
+        while let Some(part) = queue.take(Part::is_one_command) {
+            taken.push(part.what);
+        }
+        let mut rest = Vec::new();
+        while let Some(part) = queue.take(|_| true) {
+            rest.push(part.what);
+        }
+        assert_eq!(
+            rest,
+            [
+                "ETL tests (MariaDB, Postgres)",
+                "DAG and bootstrap tests (Airflow)",
+                "image, on another machine with a newer engine"
+            ]
+        );
+        assert_eq!(taken.len() + rest.len(), STACKS.len());
+    }
 
     #[test]
     fn a_slow_machine_takes_longer_for_what_is_left_too() {

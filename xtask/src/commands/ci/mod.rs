@@ -3,7 +3,8 @@
 //!
 //! Two lanes run side by side: what looks at files, and what runs databases, stacks and
 //! hosts. A part of the first shows what it said when it has ended, in one piece; the
-//! second speaks as it goes.
+//! second speaks as it goes. Once the files are looked at, both work on the stacks: one
+//! of those leaves almost half of two cores idle.
 
 mod github;
 mod lane;
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
-use self::lane::Lane;
+use self::lane::{Lane, Queue};
 use self::outcome::Outcome;
 use self::parts::{CHECKS, EVERY_FAULT, Part, STACKS};
 use super::build;
@@ -129,7 +130,8 @@ impl Wanted {
             }
             made
         };
-        let mut outcome = if self.checks.is_empty() || self.stacks.is_empty() {
+        let parts = self.checks.len() + self.stacks.len();
+        let mut outcome = if self.stacks.is_empty() || parts == 1 {
             let all = self.checks.iter().chain(&self.stacks);
             let (after, before): (Vec<&Part>, Vec<&Part>) = all.partition(|p| p.needs_images());
             lane.live(context, &before, None);
@@ -139,19 +141,22 @@ impl Wanted {
         } else {
             let other = context.again()?;
             let (made, image) = mpsc::channel();
-            let checks = self.checks.clone();
+            let (checks, queue) = (self.checks, Queue::new(self.stacks));
+            let queue = &queue;
             thread::scope(|scope| -> Result<Outcome> {
                 let beside = scope.spawn(move || {
                     let mut lane = Lane::new(begun, within);
-                    lane.beside(&other, &checks, &image);
+                    lane.beside(&other, &checks, queue, &image);
                     lane.ended()
                 });
                 let image = ground(&mut lane);
-                // Nobody waits where the other lane has nothing that needs it.
+                // Nobody waits where the other lane has panicked.
                 made.send(image.clone()).ok();
-                let stacks: Vec<&Part> = self.stacks.iter().collect();
-                lane.live(context, &stacks, image.as_ref());
-                let beside = beside.join().ok().context("failed to join the checks")?;
+                lane.live_of(context, queue, image.as_ref());
+                let beside = beside
+                    .join()
+                    .ok()
+                    .context("failed to join the other lane")?;
                 Ok(lane.ended().and(beside))
             })?
         };

@@ -59,7 +59,7 @@ const fn part(what: &'static str, usual: u64, work: Work) -> Part {
     Part { what, usual, work }
 }
 
-/// What looks at files and disturbs nobody: it goes on beside [`STACKS`].
+/// What looks at files and disturbs nobody: it goes on beside the first of [`STACKS`].
 pub(super) const CHECKS: [Part; 13] = [
     part(
         "format (rustfmt)",
@@ -141,8 +141,8 @@ pub(super) const CHECKS: [Part; 13] = [
     ),
 ];
 
-/// What runs databases, stacks and hosts. What has the last word on a stack comes
-/// first, for --within may leave out the rest.
+/// What runs databases, stacks and hosts, two at once. What has the last word on a
+/// stack comes first, for --within may leave out the rest.
 pub(super) const STACKS: [Part; 13] = [
     part(
         "ETL tests (MariaDB, Postgres)",
@@ -217,6 +217,11 @@ impl Part {
     /// Whether it stands on the images: the bases, Airflow's and that of the tests.
     pub(super) fn needs_images(&self) -> bool {
         !matches!(self.work, Work::Here(_) | Work::Xtask(_, false))
+    }
+
+    /// Whether it is one command, whose words can be kept until it ends.
+    pub(super) fn is_one_command(&self) -> bool {
+        !matches!(self.work, Work::BesideDatabases(_) | Work::Elsewhere)
     }
 
     /// Runs it; what it says appears as it comes.
