@@ -136,9 +136,8 @@ def run(
                 tracking.finish_run(target, run_id, safe.message)
             raise safe from None
         failed = [r.table for r in results if not r.ok]
-        tracking.finish_run(
-            target, run_id, f"{len(failed)} tables failed: {', '.join(failed)}" if failed else None
-        )
+        told = f"{len(failed)} of {len(results)} tables failed: {', '.join(failed)}"
+        tracking.finish_run(target, run_id, told if failed else None)
         over = until is not None and until <= datetime.now(UTC)
         return RunResult(run_id, results, bool(failed) and (over or blocked.issuperset(failed)))
 

@@ -52,7 +52,9 @@ class Diff:
         if self.since is None:
             lines = ["the first schema that is kept"]
         else:
-            lines = [c.text for c in self.changes] or [f"no change since {self.since[:19]} UTC"]
+            lines = [c.text for c in self.changes] or [
+                f"no change since {self.since[:19]} UTC; before: `{commands.etl('schema history')}`"
+            ]
         return "\n".join([*lines, *([f"wrote {self.wrote}"] if self.wrote else [])])
 
 

@@ -92,7 +92,9 @@ def test_the_life_of_a_schema(clinic: Databases, tmp_path: Path) -> None:
         assert changed(clinic, "refresh", "--file", file) == told
         assert changed(clinic, "refresh", "--file", file) == []
         assert clinic.cli("schema", "diff", "--exit-code").returncode == 0
-    assert clinic.cli("schema", "diff").stdout.startswith("no change since 20")
+    same = clinic.cli("schema", "diff").stdout
+    assert same.startswith("no change since 20")
+    assert same.endswith(" UTC; before: `python -m etl_pipeline schema history`\n")
     done = clinic.cli("schema", "history", "--json")
     past = json.loads(done.stdout)["schemas"]
     assert [s["changes"] and [c["text"] for c in s["changes"]] for s in past] == [

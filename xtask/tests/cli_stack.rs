@@ -267,7 +267,9 @@ fn what_runs_in_a_container_is_passed_on_whole_with_its_status() {
         assert_eq!(bench.run(args), expected, "{args:?}");
         assert_eq!(
             changes(&bench),
-            [format!("docker exec -i airflow-scheduler {argv}")]
+            [format!(
+                "docker exec -i --env XTASK_CALL=<call> airflow-scheduler {argv}"
+            )]
         );
     }
 }
@@ -281,7 +283,8 @@ fn a_tools_arguments_need_no_dashes_before_them() {
     ] {
         bench.forget();
         bench.run(args);
-        let call = "docker exec -i airflow-scheduler dbt build --select x\n";
+        let call =
+            "docker exec -i --env XTASK_CALL=<call> airflow-scheduler dbt build --select x\n";
         assert!(bench.calls().contains(call), "{}", bench.calls());
     }
 }
@@ -317,7 +320,8 @@ fn a_databases_password_stays_where_its_server_has_it() {
         assert_eq!((seen.stdout.as_str(), seen.status), ("an answer\n", 3));
         let (service, client) = call.split_once(' ').unwrap();
         let script = format!("export {variable}=\"${password}\"; exec \"$@\"");
-        let expected = format!("docker exec -i {service} sh -c {script} sql {client}");
+        let expected =
+            format!("docker exec -i --env XTASK_CALL=<call> {service} sh -c {script} sql {client}");
         assert_eq!(changes(&bench), [expected]);
         // As .env of the bench has it.
         let value = format!("{password}-1");

@@ -226,10 +226,19 @@ fn an_image_arrives_once_and_whole() {
     let target = format!("{}/team", closed.host);
     let line = workflow("main.yml", "The image", &[("REGISTRY", &target)]);
     let line: Vec<&str> = line.iter().map(String::as_str).collect();
-    let (_, names) = told(&xtask(
-        config.path(),
-        &[&line[..], &["--allow-dirty"]].concat(),
-    ));
+    let page = config.path().join("page.md");
+    let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
+        .args(&line)
+        .arg("--allow-dirty")
+        .current_dir(root())
+        .env("DOCKER_CONFIG", config.path())
+        .env("GITHUB_ACTIONS", "true")
+        .env("GITHUB_STEP_SUMMARY", &page)
+        .output();
+    let (digest, names) = told(&Ran::from(output.unwrap()));
+    let page = fs::read_to_string(page).unwrap();
+    let channel = format!("{target}/airflow-dbt-dental:main  {digest}  pushed\n```\n");
+    assert!(page.contains(&channel), "{page}");
     let new: Vec<&str> = names
         .iter()
         .filter(|(_, p)| *p)

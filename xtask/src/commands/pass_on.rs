@@ -55,8 +55,8 @@ pub(crate) fn demo(context: &Context, args: &PassOn) -> Result<ExitCode> {
 fn pass_on(context: &Context, what: &str, tool: &[&str], args: &PassOn) -> Result<ExitCode> {
     let stack = Running::of(context, args.at.host.as_deref())?;
     let command = command(tool, args);
-    let step = stack.exec(what, "airflow-scheduler", on_terminal(), &command)?;
-    Ok(exit_code(stack.machine().hand_over(&step)?))
+    let ended = stack.hand_over(what, "airflow-scheduler", on_terminal(), &command)?;
+    Ok(exit_code(ended))
 }
 
 /// What was asked of the tool, or its help.

@@ -7,7 +7,7 @@ use serde_json::json;
 use xshell::cmd;
 
 use super::host::bring;
-use super::{build, print_json};
+use super::{build, print_json, summary};
 use crate::cli;
 use crate::context::Context;
 use crate::engine::{Engine, Image};
@@ -52,6 +52,12 @@ pub(crate) fn run(context: &Context, args: &cli::Push) -> Result<()> {
         let is_hash = names.first() == Some(name);
         done.push(push(context, &engine, &source, image, name, is_hash)?);
     }
+    let lines = done.iter().map(|one| {
+        let what = if one.pushed { "pushed" } else { "was there" };
+        format!("{}  {}  {what}", one.reference, one.held.digest)
+    });
+    let title = format!("{} in {registry}", facts.image());
+    summary::page(&title, &lines.collect::<Vec<_>>().join("\n"))?;
     if args.json {
         print_json(&json!({
             "image": facts.image(),

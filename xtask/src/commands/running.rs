@@ -1,8 +1,11 @@
 //! A stack that runs, here or on a host: what the everyday commands do with either.
 
 use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::time::Duration;
 
 use anyhow::Result;
+use data_encoding::HEXLOWER;
 use xshell::cmd;
 
 use super::phases;
@@ -15,6 +18,16 @@ use crate::exec::{Machine, Passage, Step};
 use crate::image;
 use crate::release::{self, Served};
 use crate::stack::{Images, Stack};
+
+/// How long a container may take to be told.
+const STOPPED_WITHIN: Duration = Duration::from_secs(10);
+
+/// As Ctrl-C on a terminal does to all that a command has started.
+const INTERRUPT: &str = r#"
+    for process in /proc/[0-9]*; do
+        tr '\0' '\n' < "$process/environ" 2>/dev/null | grep -qxF "$1" && kill -INT "${process#/proc/}"
+    done
+"#;
 
 /// One stack.
 pub(super) struct Running<'a> {
@@ -168,6 +181,33 @@ impl<'a> Running<'a> {
         let sh = self.machine().sh();
         let step = cmd!(sh, "{docker} exec {flags} {container} {command...}");
         Ok(Step::new(what, step).terminal(terminal))
+    }
+
+    /// Runs a command in a service's container for a person: its streams are ours, and
+    /// what ends us ends it. A terminal there tells it by itself; without one a mark in
+    /// its environment finds it again.
+    pub(super) fn hand_over(
+        &self,
+        what: &str,
+        service: &str,
+        terminal: bool,
+        command: &[&str],
+    ) -> Result<ExitStatus> {
+        if terminal {
+            let step = self.exec(what, service, true, command)?;
+            return self.machine().hand_over(&step);
+        }
+        let (docker, container) = (&self.docker, self.container(service)?);
+        let mut random = [0; 8];
+        getrandom::fill(&mut random)
+            .map_err(|error| anyhow::anyhow!("failed to read random bytes: {error}"))?;
+        let mark = format!("XTASK_CALL={}", HEXLOWER.encode(&random));
+        let sh = self.machine().sh();
+        let step = cmd!(sh, "{docker} exec -i --env {mark} {container} {command...}");
+        let stop = cmd!(sh, "{docker} exec {container} sh -c {INTERRUPT} sh {mark}");
+        let stop = Step::new("end what runs in the container", stop).limit(STOPPED_WITHIN);
+        self.machine()
+            .hand_over_client(&Step::new(what, step), &stop)
     }
 
     /// A command in a container of a service that is gone when it ends.

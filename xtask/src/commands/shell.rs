@@ -16,6 +16,6 @@ pub(crate) fn run(context: &Context, args: &cli::Shell) -> Result<ExitCode> {
         Some(command) => (false, vec!["bash", "-c", command]),
         None => (pass_on::on_terminal(), vec!["bash"]),
     };
-    let step = stack.exec("open a shell", &args.service, terminal, &shell)?;
-    Ok(exit_code(stack.machine().hand_over(&step)?))
+    let ended = stack.hand_over("open a shell", &args.service, terminal, &shell)?;
+    Ok(exit_code(ended))
 }

@@ -21,22 +21,25 @@ pub(crate) fn run(context: &Context, args: &cli::Sql) -> Result<ExitCode> {
     let login = Login::of(args.database, &stack.settings)?;
     let statement = args.command.as_deref();
     let terminal = pass_on::on_terminal() && statement.is_none();
-    let step = match (login.store, stack.place.host()) {
+    let ended = match (login.store, stack.place.host()) {
         (Store::Ours, _) => {
             let command = login.in_its_container(statement);
             let command: Vec<&str> = command.iter().map(String::as_str).collect();
-            stack.exec(WHAT, login.service, terminal, &command)?
+            stack.hand_over(WHAT, login.service, terminal, &command)?
         }
-        (Store::External, None) => elsewhere(context, &stack, &login, statement),
+        (Store::External, None) => {
+            let step = elsewhere(context, &stack, &login, statement);
+            stack.machine().hand_over(&step)?
+        }
         // A host has no image with the client of a database that it does not run.
         (Store::External, Some(_)) => {
             let script = "exec python \"$PROJECT_ROOT/airflow/release/sql.py\" \"$@\"";
             let mut command = vec!["sh", "-c", script, "sql", args.database.name()];
             command.extend(statement);
-            stack.exec(WHAT, "airflow-scheduler", terminal, &command)?
+            stack.hand_over(WHAT, "airflow-scheduler", terminal, &command)?
         }
     };
-    Ok(exit_code(stack.machine().hand_over(&step)?))
+    Ok(exit_code(ended))
 }
 
 /// A client for a server elsewhere, in a container of its own. `-e NAME` takes the

@@ -12,6 +12,11 @@ use crate::config::environment;
 /// A table that was made for a terminal: printed, and shown on the page as it is.
 pub(super) fn tell(title: &str, text: &str) -> Result<()> {
     print(text)?;
+    page(title, text)
+}
+
+/// The same for the page alone.
+pub(super) fn page(title: &str, text: &str) -> Result<()> {
     append(&fenced(title, text))
 }
 

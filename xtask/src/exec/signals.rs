@@ -12,9 +12,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 static GROUPS: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
+static CLIENTS: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 static ON_TERMINAL: AtomicUsize = AtomicUsize::new(0);
 
 /// How often Ctrl-C was met.
@@ -53,6 +54,11 @@ pub(crate) fn forward_interrupts() -> anyhow::Result<()> {
             }
         }
         MET.fetch_add(1, Ordering::SeqCst);
+        if let Ok(clients) = CLIENTS.lock() {
+            for client in clients.iter() {
+                kill_process(*client, Signal::TERM).ok();
+            }
+        }
         if ends {
             // Held to the exit: the command that was interrupted waits for it where it
             // drops what has a deed, and does not end this process in the middle of one.
@@ -166,6 +172,27 @@ impl Drop for Group {
     fn drop(&mut self) {
         if let Ok(mut groups) = GROUPS.lock() {
             groups.retain(|pid| *pid != self.0);
+        }
+    }
+}
+
+/// While it lives, a signal that meets this program ends that one: a client without a
+/// terminal, which no Ctrl-C may reach.
+pub(super) struct Client(Pid);
+
+impl Client {
+    pub(super) fn enter(pid: Pid) -> Self {
+        if let Ok(mut clients) = CLIENTS.lock() {
+            clients.push(pid);
+        }
+        Self(pid)
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        if let Ok(mut clients) = CLIENTS.lock() {
+            clients.retain(|pid| *pid != self.0);
         }
     }
 }

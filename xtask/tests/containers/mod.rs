@@ -4,8 +4,9 @@
 #![allow(dead_code, reason = "each test takes what it needs")]
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 /// What one command left behind.
 pub(crate) struct Ran {
@@ -76,6 +77,22 @@ pub(crate) fn workflow(file: &str, name: &str, variables: &[(&str, &str)]) -> Ve
     assert_eq!(words[..2], ["cargo", "xtask"], "{line}");
     let own = words.into_iter().skip(2).take_while(|word| word != ">>");
     own.collect()
+}
+
+/// Ends `client`, which has a command that says `begun` run in a container, as whoever
+/// cancels a job does; gives its exit status, once `runs` finds nothing of it.
+pub(crate) fn ended_with_its_client(mut client: Command, runs: impl Fn() -> bool) -> Option<i32> {
+    let mut client = client.stdout(Stdio::piped()).spawn().unwrap();
+    let mut begun = String::new();
+    let out = client.stdout.take().unwrap();
+    BufReader::new(out).read_line(&mut begun).unwrap();
+    assert_eq!(begun, "begun\n");
+    assert!(runs(), "what is asked for is not seen");
+    let ended = Command::new("kill").arg(client.id().to_string()).status();
+    assert!(ended.unwrap().success());
+    let status = client.wait().unwrap().code();
+    assert!(!runs(), "it goes on without its client");
+    status
 }
 
 /// A docker command, whatever comes of it.

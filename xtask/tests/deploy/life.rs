@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use serde_json::Value;
+
 use crate::containers::workflow;
 use crate::faults;
 use crate::spare::{Spare, phases};
@@ -142,8 +144,34 @@ fn a_tree_is_deployed_changed_and_rolled_back() {
         &[("HOST", "spare")],
     );
     let rollback: Vec<&str> = rollback.iter().map(String::as_str).collect();
-    let (status, back) = spare.json(&rollback);
-    assert_eq!((status, back["end"].as_str()), (Some(0), Some("done")));
+    let page = spare.folder.path().join("page.md");
+    let told = spare
+        .command(&rollback)
+        .env("GITHUB_ACTIONS", "true")
+        .env("GITHUB_STEP_SUMMARY", &page)
+        .output()
+        .unwrap();
+    let back: Value = serde_json::from_slice(&told.stdout).unwrap();
+    assert_eq!(
+        (told.status.code(), back["end"].as_str()),
+        (Some(0), Some("done"))
+    );
+    let page = fs::read_to_string(page).unwrap();
+    let title = format!(
+        "### spare: {}, done\n\n```text\n",
+        first["release"]["id"].as_str().unwrap()
+    );
+    let lines = page.strip_prefix(&title).unwrap().lines();
+    let shown: Vec<String> = lines
+        .take_while(|line| *line != "```")
+        .map(|line| {
+            line.split_whitespace()
+                .take(2)
+                .collect::<Vec<_>>()
+                .join(" ")
+        })
+        .collect();
+    assert_eq!(shown, phases(&back));
     assert_eq!(back["release"], first["release"]);
     assert_eq!(spare.tags(), "dbt etl nightly");
     // A DAG that went is gone.

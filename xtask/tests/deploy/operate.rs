@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::containers::{Ran, docker_ok};
+use crate::containers::{Ran, docker_ok, ended_with_its_client};
 use crate::pages::blocks;
 use crate::refusals;
 use crate::spare::Spare;
@@ -105,6 +105,7 @@ fn a_stack_on_a_host_is_worked_with_from_another_machine() {
     assert!(checks.contains(&"pass stack".to_owned()), "{checks:?}");
     tools_run_there(&spare);
     databases_are_asked_there(&spare);
+    a_command_ends_with_its_client(&spare);
     logs_are_shown_without_noise_and_secrets(&spare);
     a_night_is_started_and_followed(&spare);
     what_serves_is_shown(&spare);
@@ -295,6 +296,20 @@ fn databases_are_asked_there(spare: &Spare) {
             ran.stderr
         );
     }
+}
+
+/// Neither ssh nor `docker exec` takes along what it has started.
+fn a_command_ends_with_its_client(spare: &Spare) {
+    let client = spare.command(&[
+        "shell",
+        "--host",
+        "spare",
+        "-c",
+        "echo begun; sleep 4711; true",
+    ]);
+    let top = ["docker", "top", "dental-there-airflow-scheduler-1"];
+    let runs = || spare.there("ubuntu", &top).stdout.contains("sleep 4711");
+    assert_ne!(ended_with_its_client(client, runs), Some(0));
 }
 
 fn logs_are_shown_without_noise_and_secrets(spare: &Spare) {

@@ -17,6 +17,7 @@ mod marts;
 mod mistakes;
 #[path = "../pages/mod.rs"]
 mod pages;
+mod red;
 mod stack;
 mod written;
 
@@ -136,6 +137,9 @@ fn a_night_from_a_fresh_copy_to_marts_that_agree_with_the_source() {
         refused.stderr
     );
 
+    red::books_that_do_not_add_up(&stack);
+    red::a_schema_that_is_somebody_elses(&stack);
+    red::a_column_that_vanished(&stack);
     bad_input(&stack);
 
     let images = images(&stack);

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::containers::{docker_ok, ended_with_its_client};
 use crate::stack::{Stack, left_behind};
 
 /// Each mistake has a clear error with its way out, and leaves nothing half
@@ -45,6 +46,7 @@ pub(crate) fn bad_input(stack: &Stack) {
     stack.fails(&["up"], "AIRFLOW_WEBSERVER_PORT", "hint: ");
     stack.set("AIRFLOW_WEBSERVER_PORT", &port);
 
+    a_command_ends_with_its_client(stack);
     lose_the_network(stack);
     stack.fails(&["restart"], "its network is gone", "hint: cargo xtask up");
     let up = stack.ok(&["up"]);
@@ -56,6 +58,17 @@ pub(crate) fn bad_input(stack: &Stack) {
     for done_before in ["filling the demo source", "create the"] {
         assert!(!up.stderr.contains(done_before), "{}", up.stderr);
     }
+}
+
+/// Without a terminal nothing tells a container that nobody waits any more.
+fn a_command_ends_with_its_client(stack: &Stack) {
+    let mut client = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    client
+        .args(["shell", "-c", "echo begun; sleep 4711; true"])
+        .current_dir(stack.root());
+    let scheduler = stack.container("airflow-scheduler");
+    let runs = || docker_ok(&["top", &scheduler]).contains("sleep 4711");
+    assert_ne!(ended_with_its_client(client, runs), Some(0));
 }
 
 /// As where somebody removed it by hand under a running stack.

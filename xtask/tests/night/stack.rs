@@ -7,7 +7,7 @@ use std::thread;
 
 use serde_json::Value;
 
-use crate::containers::{Ran, copy_checkout};
+use crate::containers::{Ran, copy_checkout, docker_ok};
 
 const XTASK: &str = env!("CARGO_BIN_EXE_xtask");
 
@@ -108,6 +108,18 @@ impl Stack {
             .collect();
         fs::write(self.env_file(), text).unwrap();
         old
+    }
+
+    /// The running container of a service.
+    pub(crate) fn container(&self, service: &str) -> String {
+        docker_ok(&[
+            "ps",
+            "--quiet",
+            "--filter",
+            &format!("label=com.docker.compose.project={}", self.project()),
+            "--filter",
+            &format!("label=com.docker.compose.service={service}"),
+        ])
     }
 
     pub(crate) fn project(&self) -> String {

@@ -156,14 +156,7 @@ pub(crate) fn a_real_opendental(stack: &Stack) {
 
 /// The demo practice on a server that is no part of the stack.
 fn clinic(stack: &Stack) -> Clinic {
-    let running = docker_ok(&[
-        "ps",
-        "--quiet",
-        "--filter",
-        &format!("label=com.docker.compose.project={}", stack.project()),
-        "--filter",
-        "label=com.docker.compose.service=mysql",
-    ]);
+    let running = stack.container("mysql");
     let image = docker_ok(&["inspect", "--format", "{{.Config.Image}}", &running]);
     let gateway = docker_ok(&[
         "network",

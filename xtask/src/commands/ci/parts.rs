@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use xshell::cmd;
+use xshell::{Cmd, cmd};
 
 use super::github;
 use crate::commands::verify;
@@ -247,7 +247,7 @@ impl Part {
         let command = match self.work {
             Work::Here(command) => {
                 let (program, rest) = command.split_first().context("failed to find a command")?;
-                cmd!(sh, "{program} {rest...}")
+                aside(cmd!(sh, "{program} {rest...}"))
             }
             Work::Xtask(rest, _) => {
                 let program = this_program()?;
@@ -296,16 +296,21 @@ fn there(image: Option<&TestImage>) -> Result<&TestImage> {
     image.context("failed to find the test image")
 }
 
+/// What tests deploy and push is no news for the page of the run that they are part of.
+fn aside(command: Cmd<'_>) -> Cmd<'_> {
+    command.env_remove("GITHUB_STEP_SUMMARY")
+}
+
 /// Tests of a file that cargo leaves alone by itself, as `which` says to its harness.
 pub(super) fn on_containers(context: &Context, what: &str, test: &str, which: &[&str]) -> Step {
     let sh = context.machine.sh();
     let which = which.iter().filter(|word| !word.is_empty());
     Step::new(
         format!("pass {what}"),
-        cmd!(
+        aside(cmd!(
             sh,
             "cargo test --quiet --locked --test {test} -- --ignored --nocapture --test-threads=1 {which...}"
-        ),
+        )),
     )
 }
 

@@ -25,6 +25,7 @@ use serde_json::{Value, json};
 
 use crate::airflow::central;
 use crate::cli;
+use crate::commands::summary;
 use crate::config::Host;
 use crate::context::Context;
 use crate::error::Failure;
@@ -168,6 +169,12 @@ impl There<'_> {
             }
             events.push(event.clone());
         })?;
+        let lines = events.iter().map(|event| {
+            let took = millis(Duration::from_millis(event.ms));
+            format!("{:<9} {:<7} {took}", event.phase, event.state)
+        });
+        let title = format!("{name}: {}, {}", task.release.id, outcome.name());
+        summary::page(&title, &lines.collect::<Vec<_>>().join("\n"))?;
         Ok((outcome, events))
     }
 

@@ -7,7 +7,7 @@ use std::process::{Child, ExitStatus, Stdio};
 
 use anyhow::{Context, Result};
 
-use super::super::signals::{Group, OnTerminal};
+use super::super::signals::{self, Client, Group, OnTerminal};
 use super::super::ssh;
 use super::super::step::Step;
 use super::{Machine, cannot_start, child_pid};
@@ -24,7 +24,22 @@ impl Machine {
         self.still_reached(step, status)
     }
 
-    /// The same, line by line, each with its end: what `shown` makes of it, without
+    /// The same of a client without a terminal, as `docker exec` is: what it has started
+    /// elsewhere does not end with it. Where a signal ends this program, `stop` ends that.
+    pub(crate) fn hand_over_client(&self, step: &Step, stop: &Step) -> Result<ExitStatus> {
+        let owner = OnTerminal::enter();
+        let mut child = self.spawn(step, Stdio::inherit(), Stdio::inherit())?;
+        let client = child_pid(&child).map(Client::enter);
+        let status = self.wait(&mut child, step, owner)?;
+        drop(client);
+        if signals::met() {
+            // Whoever ended us waits for nothing; what is left is left.
+            self.capture(stop).ok();
+        }
+        self.still_reached(step, status)
+    }
+
+    /// The same as [`Self::hand_over`], line by line, each with its end: what `shown` makes of it, without
     /// known secrets. Its standard error passes as it is. Its standard input
     /// says nothing and ends with this process, so that a step on another machine can
     /// end with it too.
