@@ -21,9 +21,12 @@ pub(crate) fn github_actions() -> bool {
     std::env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true")
 }
 
-/// The file whose Markdown GitHub shows on the page of a job.
+/// Names the file whose Markdown GitHub shows on the page of a job.
+pub(crate) const GITHUB_SUMMARY: &str = "GITHUB_STEP_SUMMARY";
+
+/// That file.
 pub(crate) fn github_summary() -> Option<PathBuf> {
-    let path = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|_| github_actions());
+    let path = std::env::var_os(GITHUB_SUMMARY).filter(|_| github_actions());
     path.map(PathBuf::from)
 }
 

@@ -185,6 +185,9 @@ impl Client {
         if let Ok(mut clients) = CLIENTS.lock() {
             clients.push(pid);
         }
+        if met() {
+            kill_process(pid, Signal::TERM).ok();
+        }
         Self(pid)
     }
 }

@@ -305,10 +305,10 @@ fn a_command_ends_with_its_client(spare: &Spare) {
         "--host",
         "spare",
         "-c",
-        "echo begun; sleep 4711; true",
+        "echo begun; sleep 61.5; true",
     ]);
     let top = ["docker", "top", "dental-there-airflow-scheduler-1"];
-    let runs = || spare.there("ubuntu", &top).stdout.contains("sleep 4711");
+    let runs = || spare.there("ubuntu", &top).stdout.contains("sleep 61.5");
     assert_ne!(ended_with_its_client(client, runs), Some(0));
 }
 

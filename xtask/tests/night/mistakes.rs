@@ -64,10 +64,10 @@ pub(crate) fn bad_input(stack: &Stack) {
 fn a_command_ends_with_its_client(stack: &Stack) {
     let mut client = Command::new(env!("CARGO_BIN_EXE_xtask"));
     client
-        .args(["shell", "-c", "echo begun; sleep 4711; true"])
+        .args(["shell", "-c", "echo begun; sleep 61.5; true"])
         .current_dir(stack.root());
     let scheduler = stack.container("airflow-scheduler");
-    let runs = || docker_ok(&["top", &scheduler]).contains("sleep 4711");
+    let runs = || docker_ok(&["top", &scheduler]).contains("sleep 61.5");
     assert_ne!(ended_with_its_client(client, runs), Some(0));
 }
 

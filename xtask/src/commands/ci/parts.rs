@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use xshell::{Cmd, cmd};
+use xshell::cmd;
 
 use super::github;
 use crate::commands::verify;
+use crate::config::environment;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::exec::Step;
@@ -247,7 +248,8 @@ impl Part {
         let command = match self.work {
             Work::Here(command) => {
                 let (program, rest) = command.split_first().context("failed to find a command")?;
-                aside(cmd!(sh, "{program} {rest...}"))
+                let command = cmd!(sh, "{program} {rest...}");
+                return Ok(aside(Step::new(what, command)));
             }
             Work::Xtask(rest, _) => {
                 let program = this_program()?;
@@ -297,21 +299,19 @@ fn there(image: Option<&TestImage>) -> Result<&TestImage> {
 }
 
 /// What tests deploy and push is no news for the page of the run that they are part of.
-fn aside(command: Cmd<'_>) -> Cmd<'_> {
-    command.env_remove("GITHUB_STEP_SUMMARY")
+fn aside(step: Step) -> Step {
+    step.without([environment::GITHUB_SUMMARY])
 }
 
 /// Tests of a file that cargo leaves alone by itself, as `which` says to its harness.
 pub(super) fn on_containers(context: &Context, what: &str, test: &str, which: &[&str]) -> Step {
     let sh = context.machine.sh();
     let which = which.iter().filter(|word| !word.is_empty());
-    Step::new(
-        format!("pass {what}"),
-        aside(cmd!(
-            sh,
-            "cargo test --quiet --locked --test {test} -- --ignored --nocapture --test-threads=1 {which...}"
-        )),
-    )
+    let tests = cmd!(
+        sh,
+        "cargo test --quiet --locked --test {test} -- --ignored --nocapture --test-threads=1 {which...}"
+    );
+    aside(Step::new(format!("pass {what}"), tests))
 }
 
 impl Files {
@@ -390,4 +390,18 @@ fn elsewhere(context: &Context) -> Result<()> {
         differences.len()
     ))
     .into())
+}
+
+#[cfg(test)]
+mod tests {
+    use xshell::Shell;
+
+    use super::*;
+
+    #[test]
+    fn what_tests_deploy_is_not_told_on_the_page_of_their_run() {
+        let sh = Shell::new().unwrap();
+        let step = aside(Step::new("pass tests", cmd!(sh, "cargo test")));
+        assert_eq!(step.line(), "env -u GITHUB_STEP_SUMMARY cargo test");
+    }
 }

@@ -39,10 +39,10 @@ impl Machine {
         self.still_reached(step, status)
     }
 
-    /// The same as [`Self::hand_over`], line by line, each with its end: what `shown` makes of it, without
-    /// known secrets. Its standard error passes as it is. Its standard input
-    /// says nothing and ends with this process, so that a step on another machine can
-    /// end with it too.
+    /// The same as [`Self::hand_over`], line by line, each with its end: what `shown`
+    /// makes of it, without known secrets. Its standard error passes as it is. Its
+    /// standard input says nothing and ends with this process, so that a step on another
+    /// machine can end with it too.
     pub(crate) fn hand_over_lines(
         &self,
         step: &Step,
