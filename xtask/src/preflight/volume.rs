@@ -265,8 +265,7 @@ fn decide_login(
     let says = format!("{service} refuses the password in {variable}");
     let fix = format!(
         "put the old .env back\n\
-         or give the role the new password: {}\n\
-         or give the data up: cargo xtask down --volumes",
+         or give the role the new password: {}",
         statement(login, container.trim_start_matches('/'), superuser)
     );
     Some(if login.first_start_only {
@@ -350,8 +349,7 @@ mod tests {
             "login airflow: postgres refuses the password in AIRFLOW_DB_PASSWORD\n  \
              put the old .env back\n  \
              or give the role the new password: docker exec -it dental-postgres-1 psql -U boss \
-             -d postgres, then: \\password airflow\n  \
-             or give the data up: cargo xtask down --volumes"
+             -d postgres, then: \\password airflow"
         );
         assert_eq!(airflow.state, State::Fail);
         assert_eq!(decide(&logins[0]).unwrap().state, State::Warn);
