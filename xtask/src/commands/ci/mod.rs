@@ -3,8 +3,8 @@
 //!
 //! Two lanes run side by side: what looks at files, and what runs databases, stacks and
 //! hosts. A part of the first shows what it said when it has ended, in one piece; the
-//! second speaks as it goes. Once the files are looked at, both work on the stacks: one
-//! of those leaves almost half of two cores idle.
+//! second speaks as it goes. Once the files are looked at, both work on the stacks, which
+//! by themselves leave cores idle while they start.
 
 mod github;
 mod lane;
